@@ -1,0 +1,1 @@
+"""Sources: how each system is discovered, split and read."""

@@ -1,0 +1,141 @@
+"""What the server's catalog says: tables, columns, keys, estimates, storage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.types import arrow_type
+from runner.job import is_exact, matches
+from runner.source import Column, Table
+
+_KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "materialized_view", "f": "foreign_table"}
+_ON_REQUEST = {"v": "views", "m": "materialized_views", "f": "foreign_tables"}
+
+_RELATIONS = """
+select c.oid, n.nspname as schema, c.relname as name, c.relkind::text as kind, c.relispartition as partition,
+       coalesce(has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage'), false) as readable,
+       obj_description(c.oid, 'pg_class') as comment
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+  and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
+order by 2, 3
+"""
+
+# A domain is followed to its base type; its typmod comes from the domain.
+_COLUMNS = """
+with recursive base as (
+    select t.oid, t.oid as base, t.typbasetype, t.typtypmod from pg_type t where t.typtype = 'd'
+    union all
+    select b.oid, t.oid, t.typbasetype, coalesce(nullif(b.typtypmod, -1), t.typtypmod)
+    from base b join pg_type t on t.oid = b.typbasetype where b.typbasetype <> 0
+)
+select a.attrelid as oid, a.attname as name, a.attnotnull as required, t.typname as type,
+       t.typcategory::text as category, coalesce(nullif(a.atttypmod, -1), b.typtypmod, -1) as typmod,
+       format_type(a.atttypid, a.atttypmod) as native,
+       col_description(a.attrelid, a.attnum) as comment
+from pg_attribute a
+left join base b on b.oid = a.atttypid and b.typbasetype = 0
+join pg_type t on t.oid = coalesce(b.base, a.atttypid)
+where a.attrelid = any($1::oid[]) and a.attnum > 0 and not a.attisdropped
+order by a.attrelid, a.attnum
+"""
+
+_INDEXES = """
+select i.indrelid as oid, i.indisprimary as primary,
+       array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality k(attnum, position)
+             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+             where k.position <= i.indnkeyatts order by k.position) as columns
+from pg_index i
+where i.indrelid = any($1::oid[]) and i.indisvalid and i.indpred is null
+"""
+
+# Leaves carry the estimates; a table that was never analysed has reltuples -1.
+_SIZES = """
+select r.oid, coalesce(sum(pg_table_size(l.oid)), 0)::int8 as bytes,
+       coalesce(sum(case when l.reltuples >= 0 and l.relpages > 0 then
+                             l.reltuples / l.relpages * (pg_relation_size(l.oid) / 8192.0)
+                         when l.reltuples > 0 then l.reltuples
+                         when l.relkind = 'r' and l.reltuples < 0 then pg_relation_size(l.oid) / $2
+                         else 0 end), 0)::int8 as rows
+from unnest($1::oid[]) r(oid)
+cross join lateral (select relid as oid from pg_partition_tree(r.oid) where isleaf
+                    union select r.oid) t
+join pg_class l on l.oid = t.oid and l.relkind in ('r', 'm')
+group by r.oid
+"""
+
+STORAGE = """
+select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
+from (select relid as oid from pg_partition_tree($1::oid::regclass) union select $1::oid) l
+"""
+
+
+async def discover(connection: Any, config: PostgresConfig, patterns: Sequence[str]) -> list[Table]:
+    """Return what the patterns name; a partition once, with its parent; views only on request."""
+    found = [
+        relation
+        for relation in await connection.fetch(_RELATIONS)
+        if _wanted(relation, config, patterns)
+    ]
+    oids = [relation["oid"] for relation in found]
+    columns = _by_oid(await connection.fetch(_COLUMNS, oids))
+    indexes = _by_oid(await connection.fetch(_INDEXES, oids))
+    # Sizes take a lock on each relation: only what we may read.
+    readable = [relation["oid"] for relation in found if relation["readable"]]
+    sizes = {row["oid"]: row for row in await connection.fetch(_SIZES, readable, 100.0)}
+    tables = []
+    for relation in found:
+        oid = relation["oid"]
+        keys = [index["columns"] for index in indexes[oid] if index["primary"]]
+        size = sizes.get(oid)
+        tables.append(
+            Table(
+                schema=relation["schema"],
+                name=relation["name"],
+                columns=tuple(_column(row) for row in columns[oid]),
+                primary_key=tuple(keys[0]) if keys else (),
+                kind=_KINDS[relation["kind"]],
+                rows=size["rows"] if size else 0,
+                bytes=size["bytes"] if size else 0,
+                indexed=tuple(sorted({index["columns"][0] for index in indexes[oid] if index["columns"]})),
+                readable=relation["readable"],
+                comment=relation["comment"],
+                detail={"oid": oid},
+            )
+        )
+    return tables
+
+
+def _wanted(relation: Any, config: PostgresConfig, patterns: Sequence[str]) -> bool:
+    qualified = f"{relation['schema']}.{relation['name']}"
+    if config.schemas is not None and relation["schema"] not in config.schemas:
+        return False
+    hits = [pattern for pattern in patterns if matches(pattern, qualified)]
+    if any(is_exact(pattern) or pattern == qualified for pattern in hits):
+        return True
+    asked = _ON_REQUEST.get(relation["kind"])
+    return bool(hits) and not relation["partition"] and (asked is None or asked in config.include)
+
+
+def _by_oid(rows: Iterable[Any]) -> dict[int, list[Any]]:
+    grouped: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        grouped[row["oid"]].append(row)
+    return grouped
+
+
+def _column(row: Any) -> Column:
+    arrow, json, note = arrow_type(row["type"], row["category"], row["typmod"])
+    return Column(
+        name=row["name"],
+        type=arrow,
+        nullable=not row["required"],
+        native=row["native"],
+        json=json,
+        note=note,
+        comment=row["comment"],
+    )
+

@@ -1,0 +1,180 @@
+"""How one table is split: key ranges where a key orders the rows on disk, else ctid ranges, else not.
+
+A ctid range is only right inside one snapshot (an updated row moves), needs a heap table and
+PostgreSQL 14's TID range scan. A key range is right without a snapshot too, as long as keys stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from connectors.postgres.catalog import STORAGE
+from runner.naming import literal, quote
+from runner.source import Chunk, Scan, make_chunk
+
+_ORDERABLE = ("smallint", "integer", "bigint", "date", "uuid", "text", "character varying", "timestamp", "numeric")
+_SAMPLES = 20_000
+
+_LEAVES = """
+select l.oid, n.nspname as schema, l.relname as name, l.relkind::text as kind,
+       pg_relation_size(l.oid) / 8192 as pages, pg_table_size(l.oid) as bytes, l.reltuples, l.relpages
+from pg_partition_tree($1::oid::regclass) t
+join pg_class l on l.oid = t.relid join pg_namespace n on n.oid = l.relnamespace
+where t.isleaf order by l.oid
+"""
+
+_CORRELATION = """
+select abs(correlation) from pg_stats where (schemaname, tablename, attname) = ($1, $2, $3)
+"""
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A relation that holds rows."""
+
+    schema: str
+    name: str
+    heap: bool
+    pages: int
+    bytes: int
+    rows: int
+
+
+async def split(
+    connection: Any, scan: Scan, rows: int, size: int, *, consistent: bool, version: int
+) -> list[Chunk]:
+    """Split a scan into disjoint chunks that cover it whatever is written meanwhile.
+
+    Args:
+        connection: Inside the session's transaction.
+        rows: About so many rows a chunk; size: about so many bytes.
+        consistent: Whether all chunks read one snapshot.
+        version: The server's major version.
+    """
+    table = scan.table
+    if table.kind in ("view", "foreign_table"):
+        return [make_chunk(scan, 0, {}, storage=None, rows=table.rows, size=table.bytes)]
+    storage = await connection.fetchval(STORAGE, table.detail["oid"])
+    if scan.window is not None and scan.window.start is not None:
+        # An increment is small and its rows lie anywhere: one statement over the cursor's index.
+        return [make_chunk(scan, 0, {}, storage=storage, rows=0, size=0)]
+    if _parts(table.rows, table.bytes, rows, size) == 1 or (table.kind == "partitioned" and not consistent):
+        return [make_chunk(scan, 0, {}, storage=storage, rows=table.rows, size=table.bytes)]
+    chunks: list[Chunk] = []
+    for leaf in await _leaves(connection, scan):
+        relation = {"relation": [leaf.schema, leaf.name]} if table.kind == "partitioned" else {}
+        parts = _parts(leaf.rows, leaf.bytes, rows, size)
+        bounds = await _bounds(connection, scan, leaf, parts, consistent=consistent, version=version)
+        for bound in bounds:
+            share = len(bounds)
+            chunks.append(
+                make_chunk(
+                    scan,
+                    len(chunks),
+                    {**relation, **bound},
+                    storage=storage,
+                    rows=leaf.rows // share,
+                    size=leaf.bytes // share,
+                )
+            )
+    return chunks
+
+
+def _parts(rows: int, size: int, chunk_rows: int, chunk_bytes: int) -> int:
+    return max(1, -(-rows // chunk_rows), -(-size // chunk_bytes))
+
+
+async def _leaves(connection: Any, scan: Scan) -> list[_Leaf]:
+    table = scan.table
+    if table.kind != "partitioned":
+        pages = await connection.fetchval("select pg_relation_size($1::oid) / 8192", table.detail["oid"])
+        return [_Leaf(table.schema, table.name, True, pages, table.bytes, table.rows)]
+    found = []
+    for row in await connection.fetch(_LEAVES, table.detail["oid"]):
+        density = row["reltuples"] / row["relpages"] if row["relpages"] and row["reltuples"] >= 0 else 60
+        found.append(
+            _Leaf(
+                row["schema"],
+                row["name"],
+                row["kind"] == "r",
+                row["pages"],
+                row["bytes"],
+                int(density * row["pages"]),
+            )
+        )
+    return found
+
+
+async def _bounds(
+    connection: Any, scan: Scan, leaf: _Leaf, parts: int, *, consistent: bool, version: int
+) -> list[dict[str, Any]]:
+    if parts == 1:
+        return [{}]
+    key = scan.table.primary_key[0] if scan.table.primary_key else None
+    column = scan.table.column(key) if key else None
+    if column is not None and column.native.startswith(_ORDERABLE):
+        ordered = await connection.fetchval(_CORRELATION, leaf.schema, leaf.name, key)
+        ctid_possible = consistent and leaf.heap and version >= 14
+        if not ctid_possible or (ordered or 0) > 0.9:
+            ranges = await _key_ranges(connection, leaf, str(key), parts)
+            if len(ranges) * 5 >= parts * 4:
+                return ranges
+    if consistent and leaf.heap and version >= 14:
+        step = max(1, -(-leaf.pages // parts))
+        edges: list[int | None] = [*range(0, max(leaf.pages, 1), step), None]
+        return [{"ctid": [low, high]} for low, high in pairwise(edges)]
+    return [{}]
+
+
+async def _key_ranges(connection: Any, leaf: _Leaf, key: str, parts: int) -> list[dict[str, Any]]:
+    """Cut at quantiles of a sample of the key; the first and the last range are open."""
+    relation = f"{quote(leaf.schema)}.{quote(leaf.name)}"
+    share = min(100.0, max(0.01, 100.0 * _SAMPLES / max(leaf.rows, 1)))
+    fractions = ",".join(str(index / parts) for index in range(1, parts))
+    # percentile_disc needs no interpolation, so it works for text and uuid too.
+    cuts = await connection.fetchval(
+        f"select percentile_disc(array[{fractions}]) within group (order by {quote(key)})::text[] "
+        f"from {relation} tablesample system ({share}) repeatable (1)"
+    )
+    edges = [None, *dict.fromkeys(cut for cut in cuts or [] if cut is not None), None]
+    return [{"key": [key, low, high]} for low, high in pairwise(edges)]
+
+
+def condition(scan: Scan, chunk: Chunk) -> str:
+    """Return the WHERE clause of a chunk, or an empty string."""
+    parts = []
+    if "ctid" in chunk.bounds:
+        low, high = chunk.bounds["ctid"]
+        parts.append(f"ctid >= '({low},0)'::tid")
+        if high is not None:
+            parts.append(f"ctid < '({high},0)'::tid")
+    if "key" in chunk.bounds:
+        key, low, high = chunk.bounds["key"]
+        column = scan.table.column(key)
+        native = column.native if column else "text"
+        if low is not None:
+            parts.append(f"{quote(key)} >= {literal(low)}::{native}")
+        if high is not None:
+            parts.append(f"{quote(key)} < {literal(high)}::{native}")
+    parts += window_condition(scan)
+    if scan.where:
+        parts.append(f"({scan.where})")
+    return " where " + " and ".join(parts) if parts else ""
+
+
+def window_condition(scan: Scan) -> list[str]:
+    """Return the conditions of the cursor's window."""
+    window = scan.window
+    if window is None or (window.start is None and window.end is None):
+        return []
+    column = scan.table.column(window.cursor)
+    native = column.native if column else "text"
+    name, bounds = quote(window.cursor), []
+    if window.start is not None:
+        bounds.append(f"{name} {'>=' if window.from_start else '>'} {literal(window.start)}::{native}")
+    if window.end is not None:
+        bounds.append(f"{name} {'<' if window.before_end else '<='} {literal(window.end)}::{native}")
+    within = " and ".join(bounds)
+    return [f"({within} or {name} is null)" if window.nulls and (column is None or column.nullable) else within]

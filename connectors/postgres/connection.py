@@ -1,0 +1,129 @@
+"""Connections to PostgreSQL: opened late, kept few, settled by one round trip per transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import asyncpg
+
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.faults import translate, translate_contact
+from runner.errors import SnapshotLost
+
+APPLICATION_NAME = "orchestra-runner"
+
+
+class Connections:
+    """Idle connections to one server; how many are open at once is bounded by the caller's limits."""
+
+    def __init__(self, config: PostgresConfig) -> None:
+        self.config = config
+        self._idle: list[asyncpg.Connection[Any]] = []
+        self._contacted = False
+        self.pooled = config.pooler == "transaction"
+
+    @property
+    def where(self) -> str:
+        """Host, port and database, for messages."""
+        arguments = self.config.arguments()
+        parts = urlsplit(arguments.get("dsn", ""))
+        host = arguments.get("host") or parts.hostname or os.environ.get("PGHOST", "localhost")
+        port = arguments.get("port") or parts.port or os.environ.get("PGPORT", "5432")
+        database = arguments.get("database") or parts.path.lstrip("/") or os.environ.get("PGDATABASE", "")
+        return f"postgres {host}:{port}/{database}"
+
+    async def open(self) -> asyncpg.Connection[Any]:
+        """Open a connection.
+
+        Raises:
+            ContactError: At first contact, a wrong host, user, password or database.
+            SourceDown: Later, a connection that could not be made; a retry can help.
+        """
+        try:
+            # No prepared statements by name and no settings at start-up: pgbouncer takes neither.
+            connection = await asyncpg.connect(
+                **self.config.arguments(),
+                timeout=self.config.connect_timeout.total_seconds(),
+                statement_cache_size=0,
+                server_settings={"application_name": APPLICATION_NAME},
+            )
+            if self.config.pooler == "auto" and not self._contacted:
+                # A pooler answers with a process id of its own at start-up (protocol: BackendKeyData).
+                backend = await connection.fetchval("select pg_backend_pid()")
+                self.pooled = backend != connection.get_server_pid()
+        except (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            if isinstance(error, ValueError):
+                raise translate_contact(OSError(f"the DSN cannot be read: {error}"), "source") from None
+            found = translate(error) if self._contacted else translate_contact(error, self.where)
+            raise found from None
+        self._contacted = True
+        return connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self, *, snapshot: str | None = None, first: str = "", table: str | None = None, idle: str = "5min"
+    ) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """Lend a connection inside a read-only transaction with our session settings.
+
+        Args:
+            snapshot: An exported snapshot to read.
+            first: Statements to run first, in the same round trip.
+            table: The table's name, for errors.
+            idle: idle_in_transaction_session_timeout.
+        """
+        connection = self._idle.pop() if self._idle else await self.open()
+        clean = False
+        try:
+            try:
+                await connection.execute(self._begin(snapshot, idle) + first)
+            except asyncpg.PostgresError as error:
+                # The exporting transaction is gone: SET TRANSACTION SNAPSHOT finds no file.
+                if snapshot and error.sqlstate in ("22023", "55000", "42704"):
+                    raise SnapshotLost(table=table) from error
+                raise
+            yield connection
+            await connection.execute("commit")
+            clean = True
+        except (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise translate(error, table=table) from error
+        finally:
+            # Cancelled or failed: the server may still be sending, so the connection is not reused.
+            if clean and not connection.is_closed():
+                self._idle.append(connection)
+            else:
+                connection.terminate()
+
+    def _begin(self, snapshot: str | None, idle: str) -> str:
+        milliseconds = int(self.config.statement_timeout.total_seconds() * 1000)
+        lock = int(self.config.lock_timeout.total_seconds() * 1000)
+        parts = ["begin isolation level repeatable read read only"]
+        if snapshot:
+            parts.append(f"set transaction snapshot '{snapshot}'")
+        settings = {
+            "TimeZone": "UTC",
+            "DateStyle": "ISO",
+            "IntervalStyle": "iso_8601",
+            "extra_float_digits": "3",
+            "bytea_output": "hex",
+            "statement_timeout": str(milliseconds),
+            "lock_timeout": str(lock),
+            "idle_in_transaction_session_timeout": idle,
+            # Without this a policy would hide rows in silence.
+            "row_security": "on" if self.config.row_security else "off",
+        }
+        parts += [f"set local {name} = '{value}'" for name, value in settings.items()]
+        return "; ".join(parts) + "; "
+
+    async def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            connection = self._idle.pop()
+            with contextlib.suppress(Exception), anyio.move_on_after(2, shield=True):
+                await connection.close()
+            connection.terminate()
+

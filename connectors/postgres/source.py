@@ -1,0 +1,310 @@
+"""The source: sessions over one exported snapshot, chunks read by COPY."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import anyio
+import asyncpg
+import pyarrow as pa
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from connectors.postgres.catalog import STORAGE, discover
+from connectors.postgres.chunks import condition, split, window_condition
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.connection import APPLICATION_NAME, Connections
+from connectors.postgres.decode import Decoder
+from connectors.postgres.faults import translate
+from runner.errors import SnapshotLost, SourceDown, TableChanged
+from runner.naming import literal, quote
+from runner.source import Chunk, Mark, Position, Scan, Table
+from runner.tasks import task_group
+
+_BATCH = 4 * 2**20
+_WATCH = 5.0
+
+_OLDEST_WRITER = f"""
+select least(min(xact_start), (select min(prepared) from pg_prepared_xacts), clock_timestamp()) as oldest,
+       bool_and(xact_start is not null or state is not null or pid = pg_backend_pid()) as visible
+from pg_stat_activity
+where backend_type = 'client backend' and application_name <> '{APPLICATION_NAME}'
+"""
+
+
+class PostgresSource:
+    """A PostgreSQL database.
+
+    Args:
+        options: The keys of the source in the job file, as PostgresConfig has them.
+    """
+
+    config_model = PostgresConfig
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.config = PostgresConfig.model_validate(options)
+        self._connections = Connections(self.config)
+
+    @contextlib.asynccontextmanager
+    async def session(self, epoch: int) -> AsyncIterator[PostgresSession]:
+        """Open a session: a leader holds the snapshot, every read imports it."""
+        connections = self._connections
+        leader = await connections.open()
+        try:
+            if connections.pooled:
+                leader.terminate()
+                position = Position(
+                    consistent=False,
+                    note="a pooler in transaction mode is in between: each chunk reads a snapshot of its own",
+                )
+                yield await _prepare(PostgresSession(connections, position, None, None))
+                return
+            session = await _lead(connections, leader)
+            async with task_group() as group:
+                group.start_soon(session.watch)
+                try:
+                    yield await _prepare(session)
+                finally:
+                    group.cancel_scope.cancel()
+        finally:
+            leader.terminate()
+            await connections.close()
+
+    async def diagnose(self) -> list[tuple[str, str, str]]:
+        """Check connection, version, grants and replication position."""
+        from connectors.postgres.checks import diagnose
+
+        return await diagnose(self)
+
+
+async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> PostgresSession:
+    """Take the snapshot; who was writing is asked before it, so that nobody is missed."""
+    try:
+        writers = await leader.fetchrow(_OLDEST_WRITER)
+        await leader.execute(
+            "begin isolation level repeatable read read only; "
+            "set local idle_in_transaction_session_timeout = 0; set local statement_timeout = '1min'"
+        )
+        snapshot = await leader.fetchval("select pg_export_snapshot()")
+        token = await leader.fetchval("select pg_current_snapshot()::text")
+        lsn = await leader.fetchval(
+            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() "
+            "else pg_current_wal_lsn() end::text"
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise translate(error) from error
+    session = PostgresSession(connections, Position(True, token, lsn), snapshot, leader)
+    if writers is not None:
+        session.oldest_writer = writers["oldest"]
+        session.writers_visible = bool(writers["visible"])
+    return session
+
+
+async def _prepare(session: PostgresSession) -> PostgresSession:
+    async with session.begin() as connection:
+        session.version = int(await connection.fetchval("show server_version_num")) // 10000
+        session.check_utf8 = await connection.fetchval("show server_encoding") == "SQL_ASCII"
+    return session
+
+
+class PostgresSession:
+    """One picture of the database."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        position: Position,
+        snapshot: str | None,
+        leader: asyncpg.Connection[Any] | None,
+    ) -> None:
+        self.connections = connections
+        self.position = position
+        self.snapshot = snapshot
+        self.version = 0
+        self.check_utf8 = False
+        self.oldest_writer: Any = None
+        self.writers_visible = True
+        self._leader = leader
+        self._lost = False
+
+    def begin(
+        self, *, first: str = "", table: str | None = None
+    ) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+        """Begin a transaction that reads this session's snapshot."""
+        if self._lost:
+            raise SnapshotLost(table=table)
+        return self.connections.transaction(snapshot=self.snapshot, first=first, table=table)
+
+    async def watch(self) -> None:
+        """Notice when the leader dies: its snapshot dies with it."""
+        while self._leader is not None and not self._lost:
+            await anyio.sleep(_WATCH)
+            try:
+                with anyio.fail_after(30):
+                    await self._leader.execute("select 1")
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                self._lost = True
+
+    async def discover(self, patterns: Sequence[str]) -> list[Table]:
+        # The catalog as it is now, not as the snapshot saw it: a table altered since must look altered.
+        async with self.connections.transaction() as connection:
+            return await discover(connection, self.connections.config, patterns)
+
+    async def high_water(self, scan: Scan) -> Mark | None:
+        assert scan.window is not None
+        cursor = quote(scan.window.cursor)
+        column = scan.table.column(scan.window.cursor)
+        native = column.native if column else ""
+        timed = native.startswith("timestamp") and self.oldest_writer is not None
+        ceiling = f"max({cursor})"
+        if timed:
+            # Writers that began before the snapshot may still commit rows stamped with their start.
+            oldest = f"'{self.oldest_writer.isoformat()}'::timestamptz"
+            if native.startswith("timestamp") and "with time zone" not in native:
+                oldest = f"({oldest} at time zone 'UTC')"
+            ceiling = f"least(max({cursor}), {oldest})"
+        if scan.window.start is not None and not scan.window.from_start:
+            # What was appended up to the last mark must not be read again.
+            ceiling = f"greatest({ceiling}, {literal(scan.window.start)}::{native})"
+        conditions = [*window_condition(scan), *([f"({scan.where})"] if scan.where else [])]
+        where = " where " + " and ".join(conditions) if conditions else ""
+        async with self.begin(table=scan.table.qualified) as connection:
+            value = await connection.fetchval(
+                f"select case when max({cursor}) is not null then ({ceiling})::text end "
+                f"from {_relation(scan, None)}{where}"
+            )
+        return None if value is None else Mark(value, exact=timed and self.writers_visible)
+
+    async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
+        async with self.begin(table=scan.table.qualified) as connection:
+            return await split(
+                connection, scan, rows, size, consistent=self.position.consistent, version=self.version
+            )
+
+    @contextlib.asynccontextmanager
+    async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[CopyReading]:
+        table = scan.table
+        relation = _relation(scan, chunk)
+        lock = f"lock table {relation} in access share mode" if chunk.storage is not None else ""
+        with _deadline(self.connections.config, table.qualified):
+            async with self.begin(first=lock, table=table.qualified) as connection:
+                if chunk.storage is not None:
+                    # TRUNCATE and rewriting DDL are not MVCC-safe: an old snapshot reads nothing there.
+                    # The lock keeps them out from here on, so one look is enough.
+                    storage = await connection.fetchval(STORAGE, table.detail["oid"])
+                    if storage != chunk.storage:
+                        raise TableChanged(
+                            f"{table.qualified} was truncated or rewritten since it was planned.",
+                            table=table.qualified,
+                        )
+                null = secrets.token_hex(8)
+                reading = CopyReading(Decoder(scan, null, check=self.check_utf8))
+                query = f"select {_select(scan)} from {relation}{condition(scan, chunk)}"
+                send, receive = anyio.create_memory_object_stream[bytes](1)
+                async with task_group() as group:
+                    group.start_soon(reading.pump, connection, query, null, send, table.qualified)
+                    reading.stream = receive
+                    try:
+                        yield reading
+                    finally:
+                        receive.close()
+                        if reading.source_rows is None:
+                            group.cancel_scope.cancel()
+
+    async def unchanged(self, scan: Scan, chunk: Chunk, rows: int, token: str | None) -> bool:
+        """Compare by row versions, which costs no value to be read.
+
+        Every row version of the chunk that is visible now and was created by a transaction older than
+        all that ran when the old snapshot was taken, was visible then too. If there are as many of
+        them as rows were read, and no younger ones, the two pictures are the same set of versions.
+        """
+        if not (self.position.consistent and token and chunk.storage) or self.version < 13:
+            return False
+        async with self.begin(table=scan.table.qualified) as connection:
+            if await connection.fetchval(STORAGE, scan.table.detail["oid"]) != chunk.storage:
+                return False
+            # xmin is 32 bits wide: it belongs to the current cycle, or, where that would be the
+            # future, to the one before. A frozen, very old xmin only ever errs towards reading again.
+            old = int(token.split(":")[0])
+            row = await connection.fetchrow(
+                "with now as (select pg_snapshot_xmax(pg_current_snapshot())::text::int8 as top) "
+                "select count(*) as now, count(*) filter (where "
+                "case when (top >> 32 << 32) + x.xid < top then (top >> 32 << 32) + x.xid "
+                "else (top >> 32 << 32) + x.xid - 4294967296 end < $1) as old "
+                f"from now, (select xmin::text::int8 as xid from {_relation(scan, chunk)}{condition(scan, chunk)}) x",
+                old,
+            )
+        return row is not None and row["now"] == rows and row["old"] == rows
+
+
+class CopyReading:
+    """Record batches of one COPY."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.source_rows: int | None = None
+        self.stream: MemoryObjectReceiveStream[bytes] | None = None
+        self._decoder = decoder
+
+    async def pump(
+        self,
+        connection: asyncpg.Connection[Any],
+        query: str,
+        null: str,
+        send: MemoryObjectSendStream[bytes],
+        table: str,
+    ) -> None:
+        """Run the COPY; gather whole rows to a few megabytes; wait while the reader is behind."""
+        gathered = bytearray()
+
+        async def take(data: bytes) -> None:
+            # asyncpg hands over whole CopyData messages; the server sends one row in each.
+            gathered.extend(data)
+            if len(gathered) >= _BATCH:
+                whole = bytes(gathered)
+                gathered.clear()
+                await send.send(whole)
+
+        with send:
+            try:
+                status = await connection.copy_from_query(query, output=take, format="csv", null=null)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                raise translate(error, table=table) from error
+            if gathered:
+                await send.send(bytes(gathered))
+            self.source_rows = int(status.split()[-1])
+
+    async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        assert self.stream is not None
+        async for data in self.stream:
+            yield await anyio.to_thread.run_sync(self._decoder.decode, data)
+
+
+@contextlib.contextmanager
+def _deadline(config: PostgresConfig, table: str) -> Iterator[None]:
+    """Bound a read even where the server died without a word: its own time-out, and a minute."""
+    try:
+        with anyio.fail_after(config.statement_timeout.total_seconds() + 60):
+            yield
+    except TimeoutError:
+        raise SourceDown("The source did not answer in time.", table=table) from None
+
+
+def _relation(scan: Scan, chunk: Chunk | None) -> str:
+    schema, name = scan.table.schema, scan.table.name
+    if chunk is not None and "relation" in chunk.bounds:
+        schema, name = chunk.bounds["relation"]
+        return f"only {quote(schema)}.{quote(name)}"
+    # ONLY: the children of old-style inheritance are tables of their own.
+    only = "only " if scan.table.kind == "table" else ""
+    return f"{only}{quote(schema)}.{quote(name)}"
+
+
+def _select(scan: Scan) -> str:
+    parts = []
+    for column in scan.columns:
+        name = quote(column.name)
+        parts.append(f"array_to_json({name})" if column.json and column.note else name)
+    return ", ".join(parts)
+

@@ -1,0 +1,1 @@
+"""The platform: what Orchestra needs, and everything that a team edits."""

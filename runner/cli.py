@@ -1,0 +1,124 @@
+"""The command line: a verb is known before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+SUMMARIES = {
+    "init": "Discover a source and write a job file.",
+    "doctor": "Check connections, grants, versions and disk; say what to do.",
+    "plan": "Show tables, chunks, estimates and what will be written.",
+    "backfill": "Bring every selected table up to date.",
+    "task": "Move exactly one table; reads the environment contract too.",
+    "runs": "List the runs of this machine.",
+    "show": "Show one run: its tables, chunks and errors.",
+    "report": "Write the report of a run: one self-contained HTML page.",
+}
+_HELP = """\
+Usage: runner COMMAND [OPTIONS]
+
+Move tables into a warehouse: bounded, retried, resumable in mid-table, proved complete.
+
+Commands:
+{commands}
+
+Everywhere: --env NAME, --state-dir DIR, --json, --quiet, --debug, and --help after a command.
+Exit codes: 0 done · 1 something failed · 2 nothing could start · 3 not finished, try again.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code; the console script passes it to the shell."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        _write(sys.stdout, _help())
+        return 0
+    if arguments[0] == "--version":
+        from runner import __version__
+
+        _write(sys.stdout, f"runner {__version__}\n")
+        return 0
+    points = {point.name: point for point in entry_points(group="runner.commands")}
+    point = points.get(arguments[0])
+    if point is None:
+        return _unknown(arguments[0], points)
+    return _run(point, arguments[1:])
+
+
+def _help() -> str:
+    names = [*SUMMARIES, *sorted(p.name for p in entry_points(group="runner.commands") if p.name not in SUMMARIES)]
+    lines = [f"  {name:<10} {SUMMARIES.get(name, '(a plug-in)')}" for name in names]
+    return _HELP.format(commands="\n".join(lines))
+
+
+def _unknown(word: str, points: dict[str, EntryPoint]) -> int:
+    from runner.document import nearest
+
+    near = nearest(word, points)
+    hint = f" Did you mean {near!r}?" if near else ""
+    _write(sys.stderr, f"error: there is no command {word!r}.{hint}\nRun `runner --help` for the list.\n")
+    return 2
+
+
+def _run(point: EntryPoint, arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        return _invoke(point.name, point.load(), arguments)
+    except KeyboardInterrupt:
+        _write(sys.stderr, "interrupted; run the same command again: it goes on where it stopped.\n")
+        return 3
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _tell(error)
+
+
+def _invoke(name: str, command: Callable[..., int], arguments: list[str]) -> int:
+    import typer
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name, help=command.__doc__)(command)
+    try:
+        result: Any = app(arguments, prog_name=f"runner {name}", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # A wrong option: typer brings its own copy of click, whose errors know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        return 2
+    return int(result or 0)
+
+
+def _tell(error: Exception) -> int:
+    from runner.errors import RunnerError
+    from runner.secrets import redact
+
+    if isinstance(error, RunnerError):
+        _write(sys.stderr, redact(f"error: {error.message}\n" + (f"{error.advice}\n" if error.advice else "")))
+        return error.exit_code
+    _write(
+        sys.stderr,
+        redact(
+            f"error: an unexpected {type(error).__name__}: {error}\n"
+            "This is a defect of the runner: run it again with --debug and report what it prints.\n"
+        ),
+    )
+    return 1
+
+
+def _write(stream: Any, text: str) -> None:
+    stream.write(text)
+    stream.flush()
+
+
+def script() -> None:
+    """Run as the console script."""
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""From a settled job to the objects that do it, and from a coroutine to an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+from pydantic import ValidationError
+
+from runner.backfill import Backfill, Options, Result
+from runner.clock import SystemClock
+from runner.errors import JobFileError, NotYet, UsageError
+from runner.events import Stream
+from runner.jobfile import SettledJob
+from runner.load import Destination
+from runner.lockfile import LockFile
+from runner.log import EventFile, JsonLines, Lines
+from runner.plugins import load_plugin
+from runner.progress import Progress, Tally
+from runner.runs import StateFolder, project_root, state_dir
+from runner.secrets import environment
+from runner.source import Source
+from runner.tasks import task_group
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command speaks."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+
+def run_async(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Run a coroutine on uvloop where it exists."""
+    return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def make_source(settled: SettledJob) -> Source:
+    """Make the job's source.
+
+    Raises:
+        JobFileError: A wrong key or value among the connector's own.
+    """
+    found: Source = _plug_in("runner.sources", settled.source.type, settled.source.options, settled, "source")
+    return found
+
+
+def make_destination(settled: SettledJob) -> Destination:
+    """Make the job's destination; a relative path starts at the project's root."""
+    found: Destination = _plug_in(
+        "runner.destinations",
+        settled.destination.type,
+        settled.destination.options,
+        settled,
+        "destination",
+        folder=project_root(settled.path),
+        memory=settled.limits.memory // 2,
+    )
+    return found
+
+
+def _plug_in(group: Any, kind: str, options: dict[str, Any], settled: SettledJob, key: str, **more: Any) -> Any:
+    try:
+        return load_plugin(group, kind)(options, **more)
+    except ImportError as error:
+        raise UsageError(
+            f"The {key} type {kind!r} needs the package {error.name!r}.",
+            guidance=f"Install it: pip install 'orchestra-blueprints[{kind}]'.",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        problem = "unknown key" if first["type"] == "extra_forbidden" else str(first["msg"]).lower()
+        raise JobFileError(f"{settled.path}: {key}.{name}: {problem}.") from None
+
+
+def state_folder(start: Path, asked: Path | None) -> StateFolder:
+    """Return the state folder for a job file or a working directory."""
+    folder = start if start.is_dir() else start.resolve().parent
+    return StateFolder(state_dir(start, asked, environment(folder)))
+
+
+def run_job(
+    settled: SettledJob, options: Options, output: Output, state: StateFolder, *, command: str = "backfill"
+) -> Result:
+    """Run a job with progress, signals and report.
+
+    Raises:
+        NotYet: A way of verifying that this version does not implement.
+        RunnerError: Nothing could start.
+    """
+    check_verify(options.verify)
+    clock = SystemClock()
+    stream = Stream(clock)
+    tally = Tally(clock, settled.limits.connections)
+    stream.subscribe(tally)
+    events = EventFile()
+    stream.subscribe(events)
+    live = sys.stderr.isatty() and not (output.json or output.quiet or output.debug or os.environ.get("CI"))
+    if output.json:
+        stream.subscribe(JsonLines())
+    elif not live:
+        stream.subscribe(Lines(debug=output.debug, quiet=output.quiet))
+    backfill = Backfill(
+        settled,
+        make_source(settled),
+        make_destination(settled),
+        options,
+        clock=clock,
+        stream=stream,
+        state=state,
+        environ=environment(settled.path.resolve().parent),
+        lock=LockFile.read(LockFile.path(settled.path)),
+        command=command,
+    )
+    tally.disk = backfill.disk
+    result: Result | None = None
+    try:
+        with Progress(tally, enabled=live):
+            result = run_async(lambda: _with_signals(backfill))
+    finally:
+        if result is not None:
+            events.open(result.folder.events)
+        events.close()
+    from runner.report import write_report
+
+    write_report(result.folder)
+    return result
+
+
+def check_verify(how: str) -> None:
+    """Refuse a way of verifying that does not exist, or not yet."""
+    if how in ("hash", "source"):
+        raise NotYet(f"--verify {how} is not implemented yet.", guidance="Use --verify counts.")
+    if how not in ("none", "counts"):
+        raise UsageError(f"--verify {how!r} is unknown.", guidance="Use none or counts.")
+
+
+async def _with_signals(backfill: Backfill) -> Result:
+    """Run; the first signal drains, the second aborts."""
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            count = 0
+            async for _ in signals:
+                count += 1
+                if count == 1:
+                    backfill.drain()
+                else:
+                    backfill.abort()
+
+    async with task_group() as group:
+        group.start_soon(listen)
+        try:
+            result = await backfill.run()
+        finally:
+            group.cancel_scope.cancel()
+    return result

@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JobPath = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.", show_default=False)]
+Env = Annotated[str | None, typer.Option("--env", metavar="NAME", help="Environment of the job file.")]
+StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where runs are kept.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings, errors and the result.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Every event, and tracebacks.")]
+Tables = Annotated[
+    list[str] | None, typer.Option("--tables", metavar="GLOB", help="Only these tables; may be given again.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="T", help="Replace the cursor's range from here on (UTC).")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="T", help="… up to here, exclusive.")]
+FullRefresh = Annotated[bool, typer.Option("--full-refresh", help="Start the selected tables over.")]
+Verify = Annotated[str, typer.Option("--verify", metavar="HOW", help="none, counts, hash or source.")]

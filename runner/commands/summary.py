@@ -1,0 +1,55 @@
+"""What a command prints when a run ended."""
+
+from __future__ import annotations
+
+import sys
+
+from runner.backfill import Result
+from runner.commands.assembly import Output
+from runner.errors import RunnerError
+from runner.secrets import redact
+from runner.units import format_seconds, format_size
+
+_SHOWN = 10
+_WORDS = {
+    0: "complete",
+    1: "ended with failures",
+    3: "not finished: run the same command again",
+}
+
+
+def print_result(result: Result, output: Output) -> None:
+    """Print the summary; with --json the stream of events has said it all."""
+    if output.json:
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    published = [item for item in result.items if item.state == "published"]
+    rows = sum(item.rows for item in published)
+    size = sum(item.plan.scan.table.bytes for item in published)
+    chunks = sum(len(item.chunks) for item in published)
+    style = {0: "green", 1: "red"}.get(result.exit_code, "yellow")
+    speed = rows / max(result.seconds, 0.001)
+    console.print(f"\n[bold {style}]Run {result.run} {_WORDS[result.exit_code]}[/] in {format_seconds(result.seconds)}")
+    console.print(
+        f"  {len(published)} tables published · {rows:,} rows · {format_size(size)} at the source · "
+        f"{chunks} chunks · {speed:,.0f} rows/s"
+    )
+    if result.skipped:
+        console.print(f"  {len(result.skipped)} tables were already published by this run before it stopped")
+    if published and all(state.state == "verified" for item in published for state in item.chunks):
+        console.print(f"  [green]verified by counts[/]: {chunks} of {chunks} chunks equal to what the source sent")
+    problems: list[tuple[str, RunnerError]] = [(one.name, one.error) for one in result.rejected]
+    problems += [(item.name, item.error) for item in result.items if item.error and item.state != "published"]
+    for name, error in problems[:_SHOWN]:
+        console.print(f"  [red]✗ {name}[/]: {redact(error.message)}", markup=True)
+        if error.advice:
+            console.print(f"      {redact(error.advice)}", markup=False)
+    if len(problems) > _SHOWN:
+        console.print(f"  … and {len(problems) - _SHOWN} more: runner show {result.run}")
+    waiting = [item for item in result.items if item.state in ("planned", "running")]
+    if waiting:
+        console.print(f"  {len(waiting)} tables are unfinished")
+    console.print(f"  report: {result.folder.report}")
+    sys.stdout.flush()

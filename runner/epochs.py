@@ -1,0 +1,122 @@
+"""Epochs: one consistent picture of the source after the other, each shared by all who read it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from runner.clock import Clock
+from runner.events import EpochBegan, Stream
+from runner.source import Session, Source
+
+
+class Epoch:
+    """One picture, open as long as somebody reads it or it is the newest."""
+
+    def __init__(self, number: int, session: Session, began: float) -> None:
+        self.number = number
+        self.session = session
+        self.began = began
+        self.users = 0
+        self.over = False
+        self.closed = anyio.Event()
+
+    def close_if_unused(self) -> None:
+        """Let the session end once it is over and nobody reads it."""
+        if self.over and not self.users:
+            self.closed.set()
+
+
+class Epochs:
+    """Hands out the current epoch, and begins a new one when the snapshot is too old or lost.
+
+    Args:
+        group: Runs the task that holds each session: it must be closed where it was opened.
+        longest: The longest life of one snapshot.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        group: TaskGroup,
+        clock: Clock,
+        stream: Stream,
+        *,
+        longest: timedelta,
+    ) -> None:
+        self._source = source
+        self._group = group
+        self._clock = clock
+        self._stream = stream
+        self._number = 0
+        self._longest = longest.total_seconds()
+        self._current: Epoch | None = None
+        self._turn = anyio.Lock()
+        self._reason = "first read"
+
+    @contextlib.asynccontextmanager
+    async def current(self) -> AsyncIterator[Epoch]:
+        """Lend the current epoch.
+
+        Raises:
+            ContactError: The source refused the first connection.
+            SourceDown: It cannot be reached now; a retry can help.
+        """
+        epoch = await self._fresh()
+        epoch.users += 1
+        try:
+            yield epoch
+        finally:
+            epoch.users -= 1
+            epoch.close_if_unused()
+
+    def start_after(self, last: int) -> None:
+        """Number the epochs after those of an earlier process; nothing may have been read yet."""
+        self._number += last
+        if self._current is not None:
+            self._current.number += last
+
+    def end(self, epoch: Epoch, reason: str) -> None:
+        """Lend this epoch to nobody any more; those who read it finish."""
+        if not epoch.over:
+            epoch.over = True
+            self._reason = reason
+        if self._current is epoch:
+            self._current = None
+        epoch.close_if_unused()
+
+    def end_idle(self) -> None:
+        """End the current epoch if nobody reads it: a snapshot is never held while tables are parked."""
+        if self._current is not None and not self._current.users:
+            self.end(self._current, "tables were parked")
+
+    def close(self) -> None:
+        """End the current epoch."""
+        if self._current is not None:
+            self.end(self._current, "the run ends")
+
+    async def _fresh(self) -> Epoch:
+        async with self._turn:
+            current = self._current
+            if current is not None and self._clock.monotonic() - current.began > self._longest:
+                self.end(current, "the snapshot grew old")
+            if self._current is None:
+                self._current = await self._begin()
+            return self._current
+
+    async def _begin(self) -> Epoch:
+        self._number += 1
+        epoch: Epoch = await self._group.start(self._keep, self._number)
+        position = epoch.session.position
+        self._stream.emit(EpochBegan(epoch.number, position.consistent, position.lsn, self._reason))
+        return epoch
+
+    async def _keep(self, number: int, *, task_status: TaskStatus[Epoch]) -> None:
+        async with self._source.session(number) as session:
+            epoch = Epoch(number, session, self._clock.monotonic())
+            task_status.started(epoch)
+            await epoch.closed.wait()

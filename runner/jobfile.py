@@ -1,0 +1,208 @@
+"""From a job file on disk to a job whose environment, connections and secrets are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.document import Document, nearest, validate
+from runner.errors import NotYet, UsageError
+from runner.job import Connections, DestinationSpec, Environment, Job, Limits, SourceSpec, TableEntry
+from runner.secrets import environment as read_environment
+from runner.secrets import resolve
+
+
+@dataclass(frozen=True)
+class SettledJob:
+    """A job with everything it refers to.
+
+    Attributes:
+        source_name: The name the source goes by in templates and in state.
+        source: Its type and options, secrets resolved.
+        destination_name: The entry of connections.yml, or the type.
+        environment: The overlay in force, or None.
+    """
+
+    job: Job
+    path: Path
+    source_name: str
+    source: SourceSpec = field(repr=False)
+    destination_name: str
+    destination: DestinationSpec = field(repr=False)
+    environment: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def load_job(
+    path: Path, *, env: str | None = None, environ: Mapping[str, str] | None = None, task: bool = False
+) -> SettledJob:
+    """Read, merge, validate and settle a job file.
+
+    Args:
+        path: The job file.
+        env: The environment, by name (--env).
+        environ: Variables; those of the process and of ``.env`` by default.
+        task: Whether the platform named the environment, which then counts as naming it.
+
+    Raises:
+        JobFileError: A wrong key or value, with its line.
+        NotYet: A known key that this version does not implement.
+        SecretMissing: A reference leads nowhere.
+    """
+    environ = read_environment(path.resolve().parent) if environ is None else environ
+    document = Document(path)
+    validate(Job, document.data, document)
+    data, chosen = _overlay(document, env, environ, named=task)
+    job = validate(Job, data, document)
+    connections, places = _connections(path)
+    source_name, source = _source(job, connections, document, places)
+    destination_name, destination = _destination(job, connections, document, places)
+    _refuse_not_yet(job, document)
+    merged = {**(source.limits.model_dump(exclude_unset=True) if source.limits else {})}
+    merged |= job.limits.model_dump(exclude_unset=True)
+    return SettledJob(
+        job=job,
+        path=path,
+        source_name=source_name,
+        source=source.model_validate(resolve(source.model_dump(by_alias=True, exclude_unset=True), environ)),
+        destination_name=destination_name,
+        destination=destination.model_validate(
+            resolve(destination.model_dump(by_alias=True, exclude_unset=True), environ)
+        ),
+        environment=chosen,
+        limits=Limits.model_construct(**{**Limits().model_dump(), **merged}),
+    )
+
+
+def _overlay(
+    document: Document, env: str | None, environ: Mapping[str, str], *, named: bool
+) -> tuple[dict[str, Any], str | None]:
+    chosen = env or environ.get("ENVIRONMENT") or None
+    data = {key: value for key, value in document.data.items() if key != "environments"}
+    overlays = document.data.get("environments") or {}
+    if chosen is None or (not overlays and env is None):
+        return data, chosen
+    if chosen not in overlays:
+        near = nearest(chosen, overlays)
+        raise UsageError(
+            f"{document.path} has no environment {chosen!r}." + (f" Did you mean {near!r}?" if near else ""),
+            guidance=f"It has: {', '.join(overlays) or 'none'}.",
+        )
+    overlay = dict(overlays[chosen] or {})
+    if Environment.model_validate(overlay).protected and env is None and not named:
+        raise UsageError(
+            f"The environment {chosen!r} is protected.", guidance=f"Name it on the command line: --env {chosen}."
+        )
+    overlay.pop("protected", None)
+    return _merge(data, overlay), chosen
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if "type" in base and over.get("type", base["type"]) != base["type"]:
+        # Another kind of system: only the keys that every kind has survive.
+        base = {key: value for key, value in base.items() if key in ("dataset", "table")}
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = _merge(base[key], value) if key in base else value
+    return merged
+
+
+def _connections(path: Path) -> tuple[Connections, str]:
+    """Read connections.yml beside the job file or in the folder above it."""
+    folder = path.resolve().parent
+    for place in (folder, folder.parent):
+        file = place / "connections.yml"
+        if file.is_file():
+            document = Document(file)
+            return validate(Connections, document.data, document), str(file)
+    return Connections(), f"{folder}/connections.yml (which does not exist)"
+
+
+def _look_up(name: str, known: Mapping[str, Any], key: str, document: Document, places: str) -> Any:
+    if name in known:
+        return known[name]
+    near = nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
+    raise document.refuse((key,), f"{name!r} is not in {places}.{hint}")
+
+
+def _source(job: Job, connections: Connections, document: Document, places: str) -> tuple[str, SourceSpec]:
+    if isinstance(job.source, str):
+        return job.source, _look_up(job.source, connections.sources, "source", document, places)
+    return job.source.type, job.source
+
+
+def _destination(
+    job: Job, connections: Connections, document: Document, places: str
+) -> tuple[str, DestinationSpec]:
+    spec = job.destination
+    name = spec if isinstance(spec, str) else spec.connection
+    if name is None:
+        assert isinstance(spec, DestinationSpec)
+        return spec.type, spec
+    base = _look_up(name, connections.destinations, "destination", document, places)
+    if isinstance(spec, DestinationSpec):
+        own = spec.model_dump(exclude_unset=True)
+        if "type" in own and own["type"] != base.type:
+            raise document.refuse(("destination", "type"), f"the connection {name!r} is of type {base.type!r}.")
+        base = DestinationSpec.model_validate({**base.model_dump(exclude_unset=True), **own})
+    return name, base
+
+
+def _refuse_not_yet(job: Job, document: Document) -> None:
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if job.transform:
+        found.append((("transform",), "building models after a load"))
+    if job.production:
+        found.append((("production",), "generating the production pipeline"))
+    if job.state != "destination":
+        found.append((("state",), "state outside the destination"))
+    if job.limits.quota is not None:
+        found.append((("limits", "quota"), "the quota guard"))
+    if job.limits.destination is not None:
+        found.append((("limits", "destination"), "bounding sessions at the destination"))
+    entries: list[tuple[tuple[str | int, ...], TableEntry | None]] = [(("defaults",), job.defaults)]
+    entries += [(("tables", pattern), entry) for pattern, entry in job.tables.items()]
+    for path, entry in entries:
+        found += [((*path, key), what) for key, what in _entry_not_yet(entry or TableEntry())]
+    if found:
+        path, what = found[0]
+        key = ".".join(str(part) for part in path)
+        raise NotYet(
+            f"{document.path}:{document.line(path)}: {key}: {what} is not implemented yet.",
+            line=document.line(path),
+        )
+
+
+def _entry_not_yet(entry: TableEntry) -> list[tuple[str, str]]:
+    found = []
+    if entry.mode == "snapshot":
+        found.append(("mode", "the mode snapshot (scd2)"))
+    if entry.deletes not in (None, "ignore"):
+        found.append(("deletes", "following deletes"))
+    if entry.on_delete is not None:
+        found.append(("on_delete", "following deletes"))
+    if entry.max_delete is not None:
+        found.append(("max_delete", "following deletes"))
+    if entry.late == "scan":
+        found.append(("late", "scanning for late rows"))
+    return found
+
+
+def validate_entry(data: Mapping[str, Any], origin: str) -> TableEntry:
+    """Validate a table entry that did not come from a file (PARAMS of the environment contract).
+
+    Raises:
+        JobFileError: A wrong key or value.
+        NotYet: A known key that this version does not implement.
+    """
+    document = Document(Path(origin), text="{}")
+    entry = validate(TableEntry, dict(data), document)
+    for key, what in _entry_not_yet(entry):
+        raise NotYet(f"{origin}: {key}: {what} is not implemented yet.")
+    return entry
+

@@ -1,0 +1,370 @@
+"""Spool to destination: the port that every writer implements, and the one loader that feeds it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import pyarrow as pa
+
+from runner.clock import Clock
+from runner.errors import DestinationBusy, DestinationDown, RunnerError
+from runner.source import fingerprint
+
+_PACKAGE_WORKS = 64
+_PACKAGE_BYTES = 512 * 2**20
+LEASE_SECONDS = 60
+RENEW_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """A column at the destination.
+
+    Attributes:
+        source: The column's name in the spool; name: at the destination.
+        native: The source's own type, where the destination is of the same kind.
+    """
+
+    source: str
+    name: str
+    type: pa.DataType
+    nullable: bool
+    json: bool = False
+    native: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table at the destination."""
+
+    name: str
+    columns: tuple[TargetColumn, ...]
+    key: tuple[str, ...] = ()
+    source: str = ""
+    source_table: str = ""
+    comment: str | None = None
+
+    @property
+    def stage(self) -> str:
+        """The staging table that its chunks load into before they are published."""
+        return "_runner_stage_" + hashlib.blake2b(self.name.encode(), digest_size=8).hexdigest()
+
+    def digest(self) -> str:
+        """Return what dlt's schema has to know about the table."""
+        return fingerprint([self.name, [[c.name, str(c.type), c.nullable, c.json] for c in self.columns], self.key])
+
+
+@dataclass(frozen=True)
+class ChunkLoad:
+    """A spooled chunk on its way to the staging table."""
+
+    id: str
+    epoch: int
+    files: tuple[Path, ...]
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """A half-open range of the cursor at the destination that a publication replaces."""
+
+    column: str
+    start: str | None
+    end: str | None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How the staging table becomes visible, in one transaction.
+
+    Attributes:
+        replace: Swap the whole table; otherwise rows are merged by key, or added where there is none.
+        chunks: Chunk ids and their rows: what the staging table must hold, else nothing is published.
+        mark: The high-water mark from now on; None keeps the old one.
+        schema: evolve or freeze.
+        check_key: Whether the key has to be proved unique first.
+        verify: Whether the rows of every chunk are counted.
+    """
+
+    load_id: str
+    mode: str
+    replace: bool
+    chunks: dict[str, int]
+    digest: str
+    cursor: str | None = None
+    mark: str | None = None
+    range: Range | None = None
+    schema: str = "evolve"
+    check_key: bool = False
+    verify: bool = True
+    adopt: bool = False
+
+
+@dataclass
+class TableWork:
+    """What one transaction does for one table: load chunks, publish, or both."""
+
+    target: Target
+    chunks: list[ChunkLoad] = field(default_factory=list)
+    publication: Publication | None = None
+    fresh: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files to load."""
+        return sum(chunk.bytes for chunk in self.chunks)
+
+
+@dataclass
+class Outcome:
+    """What a transaction did."""
+
+    rows: int = 0
+    changes: list[str] = field(default_factory=list)
+    error: RunnerError | None = None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right of one run to publish tables."""
+
+    job: str
+    run: str
+    token: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease of somebody else."""
+
+    table: str
+    run: str
+    host: str
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TableState:
+    """The newest history row of a table: who made it, and its high-water mark."""
+
+    source: str
+    source_table: str
+    job: str
+    run: str
+    mode: str
+    cursor: str | None
+    mark: str | None
+    load_id: str
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class DatasetState:
+    """What the destination knows.
+
+    Attributes:
+        tables: Newest history row by table.
+        existing: Columns by table or view, as the destination names their types.
+        chunks: Rows by (table, chunk, epoch) of one run that are durable in staging.
+    """
+
+    tables: dict[str, TableState]
+    existing: dict[str, dict[str, str]]
+    chunks: dict[tuple[str, str, int], int]
+
+
+class Writer(Protocol):
+    """Writes to one dataset. Its methods block; the loader calls them in a worker thread, one at a time."""
+
+    def prepare(self) -> None:
+        """Create the dataset and the ``_runner_*`` tables.
+
+        Raises:
+            ContactError: Host, user or password are wrong.
+            ReadOnly: It cannot be written.
+        """
+        ...
+
+    def read_state(self, run: str | None) -> DatasetState:
+        """Return marks, tables and what one run has loaded; creates nothing."""
+        ...
+
+    def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
+        """Take the tables' leases; return those that others hold."""
+        ...
+
+    def renew(self, lease: Lease) -> None:
+        """Prolong the run's leases by the destination's clock."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Give the run's leases back."""
+        ...
+
+    def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+        """Do each table's work in a transaction of its own; doing it again is harmless.
+
+        Raises:
+            DestinationError: Nothing more can be written, for any table.
+        """
+        ...
+
+    def register(self, targets: list[Target]) -> None:
+        """Tell dlt's schema in the dataset about tables it does not know yet."""
+        ...
+
+    def diagnose(self) -> list[tuple[str, str, str]]:
+        """Return checks as (ok | warn | fail, what was found, what to do)."""
+        ...
+
+    def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+class Destination(Protocol):
+    """A kind of destination, found by the entry point ``runner.destinations``.
+
+    Attributes:
+        max_name: The longest identifier, in characters.
+        promises: Mode to promise, in words; a mode that is missing is refused.
+    """
+
+    max_name: int
+    promises: dict[str, str]
+
+    def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None: ...
+
+    def describe(self) -> str:
+        """Return where it is, without secrets."""
+        ...
+
+    def writer(self, dataset: str) -> Writer:
+        """Return a writer for a dataset.
+
+        Raises:
+            UsageError: The dataset cannot have that name.
+        """
+        ...
+
+
+class Loader:
+    """Feeds one writer: gathers what is ready into packages while the one before is loading.
+
+    Args:
+        writer: What is fed; called in a worker thread, one call at a time.
+        patience: How long a busy or absent destination is waited for, in seconds.
+    """
+
+    def __init__(self, writer: Writer, lease: Lease, clock: Clock, *, patience: float = 60.0) -> None:
+        self._writer = writer
+        self._lease = lease
+        self._clock = clock
+        self._patience = patience
+        self._turn = anyio.Lock()
+        self._send, self._receive = anyio.create_memory_object_stream[tuple[TableWork, "_Answer"]](math.inf)
+
+    async def load(self, work: TableWork) -> Outcome:
+        """Do a table's work; returns when it is durable.
+
+        Raises:
+            RunnerError: Of this table, or of the destination as a whole.
+        """
+        answer = _Answer()
+        self._send.send_nowait((work, answer))
+        await answer.event.wait()
+        if answer.error is not None:
+            raise answer.error
+        assert answer.outcome is not None
+        if answer.outcome.error is not None:
+            raise answer.outcome.error
+        return answer.outcome
+
+    async def run(self) -> None:
+        """Load packages until cancelled; a package under way is always awaited."""
+        async for first in self._receive:
+            package = [first]
+            size = first[0].bytes
+            while len(package) < _PACKAGE_WORKS and size < _PACKAGE_BYTES:
+                try:
+                    package.append(self._receive.receive_nowait())
+                except anyio.WouldBlock:
+                    break
+                size += package[-1][0].bytes
+            with anyio.CancelScope(shield=True):
+                await self._load(package)
+
+    async def renew(self) -> None:
+        """Keep the leases alive until cancelled."""
+        while True:
+            await self._clock.sleep(RENEW_SECONDS)
+            # A destination that is down fails the loads themselves; the next renewal may work again.
+            with contextlib.suppress(RunnerError):
+                await self.call(lambda: self._writer.renew(self._lease))
+
+    async def call(self, blocking: Callable[[], Any]) -> Any:
+        """Call the writer in a worker thread, after the package under way.
+
+        Raises:
+            DestinationError: The destination stayed busy or down for too long.
+        """
+
+        async def once() -> Any:
+            async with self._turn:
+                # A driver's thread cannot be cancelled, only awaited.
+                with anyio.CancelScope(shield=True):
+                    return await anyio.to_thread.run_sync(blocking)
+
+        return await self._patiently(once)
+
+    async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
+        works = [work for work, _ in package]
+        try:
+            outcomes = await self.call(lambda: self._writer.apply(self._lease, works))
+        except RunnerError as error:
+            for _, answer in package:
+                answer.fail(error)
+        else:
+            for (_, answer), outcome in zip(package, outcomes, strict=True):
+                answer.give(outcome)
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        deadline = self._clock.monotonic() + self._patience
+        wait = 0.1
+        while True:
+            try:
+                return await call()
+            except (DestinationBusy, DestinationDown):
+                if self._clock.monotonic() + wait > deadline:
+                    raise
+            await self._clock.sleep(wait)
+            wait = min(wait * 2, 5.0)
+
+
+class _Answer:
+    """What became of one work."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.outcome: Outcome | None = None
+        self.error: RunnerError | None = None
+
+    def give(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.event.set()
+
+    def fail(self, error: RunnerError) -> None:
+        self.error = error
+        self.event.set()

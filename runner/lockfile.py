@@ -1,0 +1,88 @@
+"""``<job>.lock.yml``: tables, columns, keys and modes as they were accepted; drift is what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.document import Document
+from runner.plan import Plan, TablePlan
+
+
+class LockFile:
+    """The lock of a job.
+
+    Attributes:
+        tables: By name: destination, mode, cursor, key and columns.
+    """
+
+    def __init__(self, tables: dict[str, dict[str, Any]]) -> None:
+        self.tables = tables
+
+    @classmethod
+    def of(cls, plan: Plan) -> LockFile:
+        """Return the lock of a plan."""
+        return cls({one.name: _entry(one) for one in sorted(plan.tables, key=lambda one: one.name)})
+
+    @classmethod
+    def read(cls, path: Path) -> LockFile | None:
+        """Read the lock beside a job file; None where there is none."""
+        return cls(Document(path).data.get("tables") or {}) if path.exists() else None
+
+    @staticmethod
+    def path(job: Path) -> Path:
+        """Return where the lock of a job file lies: shop.yml → shop.lock.yml."""
+        return job.with_name(f"{job.stem}.lock.yml")
+
+    def write(self, path: Path) -> None:
+        """Write the lock."""
+        header = "# Written by `runner plan JOB --lock`; what production is generated from and checked against.\n"
+        text = yaml.safe_dump({"version": 1, "tables": self.tables}, sort_keys=False, allow_unicode=True, width=110)
+        path.write_text(header + text, "utf-8")
+
+    def compare(self, plan: Plan) -> dict[str, str]:
+        """Return what differs, in words, by table."""
+        now = LockFile.of(plan).tables
+        drift = {}
+        for name in sorted({*self.tables, *now}):
+            if name not in now:
+                drift[name] = "gone, or no longer selected"
+            elif name not in self.tables:
+                drift[name] = "new"
+            else:
+                changes = _changes(self.tables[name], now[name])
+                if changes:
+                    drift[name] = ", ".join(changes)
+        return drift
+
+
+def _entry(plan: TablePlan) -> dict[str, Any]:
+    return {
+        "destination": plan.target.name,
+        "mode": plan.mode,
+        "cursor": plan.cursor,
+        "key": list(plan.target.key),
+        "columns": {
+            column.name: column.native + ("" if column.nullable else " not null") + (f" ({column.rule})" if column.rule else "")
+            for column in plan.scan.columns
+        },
+    }
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    changes = [
+        f"{key} was {old.get(key)} and is {new[key]}"
+        for key in ("destination", "mode", "cursor", "key")
+        if (old.get(key) or None) != (new[key] or None)
+    ]
+    before, after = old.get("columns") or {}, new["columns"]
+    changes += [f"column {name} is new" for name in after if name not in before]
+    changes += [f"column {name} is gone" for name in before if name not in after]
+    changes += [
+        f"column {name} was {before[name]} and is {after[name]}"
+        for name in after
+        if name in before and before[name] != after[name]
+    ]
+    return changes

@@ -1,0 +1,50 @@
+"""Names at the destination: the ``snake_case`` convention of dlt, without importing dlt.
+
+dlt is the reference (dlt.common.normalizers.naming.snake_case, 1.31); a property test holds the two
+equal, so that an ordinary dlt pipeline finds our tables under the names it would have chosen.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+
+_REDUCE = str.maketrans("+-*@|", "x_xal")
+_TAG = bytes.maketrans(b"/+", b"ab")
+_COLLISION = 0.001
+
+
+def normalise(identifier: str, max_length: int) -> str:
+    """Return the destination's name for an identifier of the source.
+
+    Args:
+        identifier: Any name; must not be empty or blank.
+        max_length: The destination's limit, in characters; longer names are shortened and tagged.
+    """
+    identifier = identifier.strip()
+    name = re.sub(r"[^a-zA-Z\d_]+", "_", identifier.translate(_REDUCE))
+    name = re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", name)
+    name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+    if re.match(r"^\d", name):
+        name = "_" + name
+    stem = name.rstrip("_")
+    name = re.sub(r"__+", "_", stem + "x" * (len(name) - len(stem)))
+    if len(name) <= max_length:
+        return name
+    size = int((3 * math.log2(1 / _COLLISION) // 8) + 1)
+    digest = hashlib.shake_128(identifier.encode()).digest(size)
+    tag = base64.b64encode(digest).rstrip(b"=").translate(_TAG).lower().decode("ascii")
+    keep = max_length - len(tag)
+    return name[: keep - keep // 2] + tag + name[len(name) - keep // 2 :]
+
+
+def quote(name: str) -> str:
+    """Quote an SQL identifier (SQL:2016 delimited identifier)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """Quote an SQL string literal; for servers with standard_conforming_strings on."""
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,374 @@
+"""Job and source together: which tables, in which mode, under which name, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+
+from runner.columns import apply_to_schema
+from runner.document import nearest
+from runner.errors import (
+    JobFileError,
+    NameCollision,
+    PermissionMissing,
+    RunnerError,
+    SourceError,
+    TableMissing,
+    UsageError,
+)
+from runner.job import Job, TableEntry, is_exact, matches
+from runner.jobfile import SettledJob
+from runner.load import Range, Target, TargetColumn
+from runner.naming import normalise
+from runner.source import Scan, Table, Window, fingerprint
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """How one table is moved.
+
+    Attributes:
+        mode: full, append or incremental.
+        why: Why this mode, in words.
+        key_from: Where the key comes from: the job file, or the source's primary key.
+        range: The part of the cursor that --since and --until replace.
+    """
+
+    scan: Scan
+    target: Target
+    entry: TableEntry
+    mode: str
+    why: str
+    cursor: str | None = None
+    key_from: str = ""
+    range: tuple[str | None, str | None] | None = None
+
+    @property
+    def name(self) -> str:
+        """``schema.table`` at the source: the table's name in ledger, logs and report."""
+        return self.scan.table.qualified
+
+    def digest(self) -> str:
+        """Return what an unfinished run is compared by; limits and retries are not in it."""
+        return fingerprint(
+            [self.scan.digest(), self.mode, self.cursor, list(self.target.key), self.target.name, self.range]
+        )
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A table that cannot be planned; the others are."""
+
+    name: str
+    error: RunnerError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tables of a job, largest first, and those that cannot be planned."""
+
+    tables: tuple[TablePlan, ...]
+    rejected: tuple[Rejected, ...]
+    dataset: str
+
+
+def patterns(job: Job) -> list[str]:
+    """Return what the source is asked to discover."""
+    return list(job.tables)
+
+
+def make_plan(
+    settled: SettledJob,
+    tables: Sequence[Table],
+    *,
+    max_name: int,
+    promises: Mapping[str, str],
+    since: str | None = None,
+    until: str | None = None,
+    only: Sequence[str] = (),
+) -> Plan:
+    """Plan every selected table.
+
+    Args:
+        tables: What the source shows.
+        max_name: The destination's longest identifier.
+        promises: The modes that the destination can keep.
+        since: Start of a range of the cursor, in UTC; until: its end, exclusive.
+        only: Patterns that narrow the selection (--tables).
+
+    Raises:
+        NameCollision: Two tables would have one name.
+        UsageError: Nothing is selected, or a range is asked of a table without a cursor.
+    """
+    job = settled.job
+    chosen = [(table, entry) for table in tables if (entry := job.entry(table.qualified)) is not None]
+    rejected = _missing(job, tables)
+    if only:
+        chosen = [pair for pair in chosen if any(matches(pattern, pair[0].qualified) for pattern in only)]
+        rejected = [one for one in rejected if any(matches(pattern, one.name) for pattern in only)]
+    if not chosen and not rejected:
+        raise UsageError(
+            "No table is selected.", guidance="Check `tables:` and `exclude:`, --tables, and the user's grants."
+        )
+    dataset = _dataset(settled, chosen)
+    several = len({table.schema for table, _ in chosen}) > 1
+    plans: list[TablePlan] = []
+    for table, entry in chosen:
+        try:
+            name = _table_name(settled, table, entry, several=several, max_name=max_name)
+            plan = _plan_table(settled, table, entry, name, max_name)
+            if plan.mode not in promises:
+                raise JobFileError(f"{table.qualified}: this destination cannot keep mode {plan.mode}.")
+            plans.append(plan)
+        except (JobFileError, SourceError) as error:
+            rejected.append(Rejected(table.qualified, error))
+    _refuse_collisions(plans)
+    if since is not None or until is not None:
+        plans = [_with_range(plan, since, until) for plan in plans]
+    plans.sort(key=lambda plan: (-plan.scan.table.bytes, plan.name))
+    return Plan(tuple(plans), tuple(rejected), dataset)
+
+
+def _missing(job: Job, tables: Sequence[Table]) -> list[Rejected]:
+    known = {table.qualified for table in tables} | {table.name for table in tables}
+    missing = []
+    for pattern, entry in job.tables.items():
+        if is_exact(pattern) and pattern not in known and not (entry and entry.disabled):
+            near = nearest(pattern, known)
+            hint = f" Did you mean {near!r}?" if near else ""
+            missing.append(Rejected(pattern, TableMissing(f"{pattern} is not at the source.{hint}", table=pattern)))
+    return missing
+
+
+def _fill(template: str, settled: SettledJob, values: Mapping[str, str]) -> str:
+    known = {"source": settled.source_name, "env": settled.environment or "", **values}
+    for name in re.findall(r"\{(\w*)\}", template):
+        if name not in known:
+            raise UsageError(
+                f"The template {template!r} uses {{{name}}}.", guidance=f"Known: {', '.join(sorted(known))}."
+            )
+        if name == "env" and not settled.environment:
+            raise UsageError(f"The template {template!r} needs an environment.", guidance="Give one with --env.")
+    return re.sub(r"\{(\w+)\}", lambda match: known[match[1]], template)
+
+
+def _dataset(settled: SettledJob, chosen: Iterable[tuple[Table, TableEntry]]) -> str:
+    template = settled.destination.dataset
+    if "{schema}" not in template:
+        return normalise(_fill(template, settled, {}), 63)
+    names = {_fill(template, settled, {"schema": table.schema}) for table, _ in chosen} or {template}
+    if len(names) > 1:
+        raise UsageError(
+            f"The dataset template {template!r} gives several datasets: {', '.join(sorted(names))}.",
+            guidance="One job writes to one dataset: make a job for each schema, or put {schema} into `table:`.",
+        )
+    return normalise(names.pop(), 63)
+
+
+def _table_name(settled: SettledJob, table: Table, entry: TableEntry, *, several: bool, max_name: int) -> str:
+    template = settled.destination.table or ("{schema}__{table}" if several else "{table}")
+    rendered = entry.as_ or _fill(template, settled, {"schema": table.schema, "table": table.name})
+    # dlt's convention: two underscores separate the parts of a path, each is normalised alone.
+    parts = [normalise(part, max_name) for part in rendered.split("__") if part.strip()]
+    name = "__".join(parts)
+    if not name or name.startswith(("_runner_", "_dlt_")):
+        raise JobFileError(f"{table.qualified}: the name {rendered!r} cannot be used.", table=table.qualified)
+    return name if len(name) <= max_name else normalise(rendered, max_name)
+
+
+def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str, max_name: int) -> TablePlan:
+    if not table.readable:
+        raise PermissionMissing(f"This user may not read {table.qualified}.", table=table.qualified)
+    if not table.columns:
+        raise SourceError(
+            f"{table.qualified} has no columns.", guidance="Exclude it: no destination can keep such a table."
+        )
+    columns = apply_to_schema(table, entry.columns or {})
+    if not columns:
+        raise JobFileError(f"{table.qualified}: every column is dropped.")
+    names = {column.name: normalise(column.name, max_name) for column in columns}
+    _refuse_column_collisions(table, names)
+    key, key_from = _key(table, entry, names)
+    mode, cursor, why = _mode(table, entry, key)
+    target = Target(
+        name=name,
+        columns=tuple(
+            TargetColumn(c.name, names[c.name], c.type, c.nullable, c.json, c.native) for c in columns
+        ),
+        key=tuple(names[column] for column in key) if mode == "incremental" else (),
+        source=settled.source_name,
+        source_table=table.qualified,
+        comment=table.comment,
+    )
+    scan = Scan(table, columns, entry.where, Window(cursor) if cursor else None, entry.special or "error")
+    return TablePlan(scan, target, entry, mode, why, cursor, key_from)
+
+
+def _key(table: Table, entry: TableEntry, names: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    key = tuple(entry.key or table.primary_key)
+    for column in key:
+        if column not in names:
+            near = nearest(column, names)
+            raise JobFileError(
+                f"{table.qualified}: key: there is no column {column!r} to merge by."
+                + (f" Did you mean {near!r}?" if near else "")
+            )
+    return key, "job file" if entry.key else ("primary key" if key else "")
+
+
+def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, str | None, str]:
+    """Return mode, cursor and why."""
+    mode = entry.mode or "auto"
+    if mode == "auto":
+        cursor = _find_cursor(table, entry.cursor, strict=True)
+        if cursor and key:
+            return "incremental", cursor, f"auto: {cursor} is indexed and not null, key ({', '.join(key)})"
+        reason = "no primary key" if cursor else "no indexed cursor that is not null"
+        if entry.fallback == "error":
+            raise JobFileError(f"{table.qualified}: mode auto found {reason}, and fallback is error.")
+        return "full", _find_cursor(table, entry.cursor, strict=False), f"auto: {reason}"
+    cursor = _find_cursor(table, entry.cursor, strict=False)
+    if mode == "full":
+        return "full", cursor, "as the job file says"
+    if isinstance(entry.cursor, str) and cursor is None:
+        near = nearest(entry.cursor, (column.name for column in table.columns))
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise JobFileError(f"{table.qualified}: cursor: there is no column {entry.cursor!r}.{hint}")
+    if mode == "incremental":
+        if cursor is None:
+            raise JobFileError(f"{table.qualified}: mode incremental needs a cursor.")
+        if not key:
+            raise JobFileError(f"{table.qualified}: mode incremental needs a key, and there is no primary key.")
+    if mode == "append" and cursor is not None:
+        column = table.column(cursor)
+        if column is not None and column.nullable:
+            raise JobFileError(
+                f"{table.qualified}: mode append needs a cursor that is not null, and {cursor!r} may be.",
+            )
+        if entry.lag:
+            raise JobFileError(f"{table.qualified}: lag would append rows twice; use mode incremental.")
+    return mode, cursor, "as the job file says"
+
+
+def _find_cursor(table: Table, wanted: str | list[str] | None, *, strict: bool) -> str | None:
+    """Return the first wanted column that can order changes; strictly: indexed and not null."""
+    for name in [wanted] if isinstance(wanted, str) else wanted or []:
+        column = table.column(name)
+        if column is None or not can_order(column.type):
+            continue
+        if not strict or (not column.nullable and name in table.indexed):
+            return name
+    return None
+
+
+def can_order(kind: pa.DataType) -> bool:
+    """Tell whether values of a type can be a cursor."""
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_integer(kind)
+
+
+def _refuse_collisions(plans: Sequence[TablePlan]) -> None:
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for plan in plans:
+        by_name[plan.target.name].append(plan.name)
+    clashes = {name: sources for name, sources in by_name.items() if len(sources) > 1}
+    if clashes:
+        lines = [f"{' and '.join(sources)} would both be {name}." for name, sources in clashes.items()]
+        raise NameCollision("\n".join(lines))
+
+
+def _refuse_column_collisions(table: Table, names: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
+    for source, name in names.items():
+        if name in seen or name.startswith("_runner_"):
+            raise JobFileError(
+                f"{table.qualified}: the columns {seen.get(name, '_runner_*')!r} and {source!r} would both be "
+                f"{name!r} at the destination.",
+                guidance="Leave one of them out: columns: {name: drop}.",
+            )
+        seen[name] = source
+
+
+def _with_range(plan: TablePlan, since: str | None, until: str | None) -> TablePlan:
+    if plan.cursor is None:
+        raise UsageError(
+            f"--since and --until need a cursor, and {plan.name} has none.",
+            guidance="Give the table a cursor, or leave it out with --tables.",
+        )
+    column = plan.scan.table.column(plan.cursor)
+    assert column is not None
+    start, end = (None if text is None else cursor_text(text, column.type) for text in (since, until))
+    window = Window(plan.cursor, start, end, from_start=True, before_end=True, nulls=False)
+    return replace(plan, scan=replace(plan.scan, window=window), range=(start, end), why="--since/--until")
+
+
+def cursor_text(text: str, kind: pa.DataType) -> str:
+    """Return a bound of the command line as the cursor's own text; times without an offset are UTC.
+
+    Raises:
+        UsageError: It is not a time or a number, as the cursor needs.
+    """
+    try:
+        if pa.types.is_integer(kind):
+            return str(int(text))
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        what = "a number" if pa.types.is_integer(kind) else "a time, such as 2024-01-31 or 2024-01-31T06:00:00Z"
+        raise UsageError(f"{text!r} is not {what}.") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if pa.types.is_date(kind):
+        return moment.date().isoformat()
+    naive = moment.replace(tzinfo=None).isoformat(sep=" ")
+    return f"{naive}+00" if getattr(kind, "tz", None) else naive
+
+
+def windowed(plan: TablePlan, mark: str | None) -> TablePlan:
+    """Return the plan with the window that a run reads from the last high-water mark on."""
+    if plan.cursor is None or plan.range is not None or plan.mode == "full":
+        return plan
+    column = plan.scan.table.column(plan.cursor)
+    assert column is not None
+    if plan.mode == "append":
+        window = Window(plan.cursor, mark, nulls=False)
+    else:
+        start = None if mark is None else step_back(mark, plan.entry.lag, column.type)
+        # From the mark itself on: rows with an equal cursor may have come after it was taken.
+        window = Window(plan.cursor, start, from_start=True)
+    return replace(plan, scan=replace(plan.scan, window=window))
+
+
+def bounded(plan: TablePlan, ceiling: str | None) -> TablePlan:
+    """Return an append plan that reads no further than a mark, so that nothing comes twice.
+
+    Args:
+        ceiling: The safe mark of this run; None where there is nothing to read.
+    """
+    window = plan.scan.window
+    assert window is not None
+    if ceiling is None and window.start is None:
+        return replace(plan, scan=replace(plan.scan, where="false"))
+    return replace(plan, scan=replace(plan.scan, window=replace(window, end=ceiling or window.start)))
+
+
+def step_back(mark: str, lag: timedelta | int | None, kind: pa.DataType) -> str:
+    """Return where a run starts again: the mark less the lag."""
+    if not lag:
+        return mark
+    if pa.types.is_integer(kind):
+        return str(int(mark) - (lag if isinstance(lag, int) else int(lag.total_seconds())))
+    span = lag if isinstance(lag, timedelta) else timedelta(seconds=lag)
+    if pa.types.is_date(kind):
+        return (date.fromisoformat(mark) - timedelta(days=-(-span // timedelta(days=1)))).isoformat()
+    return (datetime.fromisoformat(mark) - span).isoformat(sep=" ")
+
+
+def target_range(plan: TablePlan) -> Range | None:
+    """Return the range that the publication replaces, with the destination's name of the cursor."""
+    if plan.range is None:
+        return None
+    name = next(column.name for column in plan.target.columns if column.source == plan.cursor)
+    return Range(name, *plan.range)

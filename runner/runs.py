@@ -1,0 +1,173 @@
+"""The state folder: one folder a run, one process a job."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from runner.errors import Busy, LedgerDamaged, ReadOnly, UsageError
+from runner.ledger import LedgerReader
+
+_KEEP = timedelta(days=30)
+_ENDED = ("finished", "failed")
+
+
+def project_root(start: Path) -> Path:
+    """Return the nearest folder with a pyproject.toml or .git, or the start itself."""
+    start = start.resolve()
+    folder = start if start.is_dir() else start.parent
+    for place in (folder, *folder.parents):
+        if (place / "pyproject.toml").exists() or (place / ".git").exists():
+            return place
+    return folder
+
+
+def state_dir(start: Path, asked: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the state folder: --state-dir, RUNNER_STATE_DIR, else .runner beside the project's root."""
+    chosen = asked or (Path(environ["RUNNER_STATE_DIR"]) if environ.get("RUNNER_STATE_DIR") else None)
+    return (chosen or project_root(start) / ".runner").absolute()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.path.name
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of spooled chunks."""
+        return self.path / "spool"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that the run works by."""
+        return self.path / "plan.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML page."""
+        return self.path / "report.html"
+
+    @property
+    def events(self) -> Path:
+        """Every event of the run, a JSON object a line."""
+        return self.path / "events.jsonl"
+
+    def record(self) -> dict[str, Any] | None:
+        """Return the run's row of the ledger; None where there is no readable ledger."""
+        try:
+            with LedgerReader(self.ledger) as ledger:
+                return ledger.run()
+        except LedgerDamaged:
+            return None
+
+
+class StateFolder:
+    """All runs of a project on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Make the folder, private to its owner.
+
+        Raises:
+            ReadOnly: It cannot be made.
+        """
+        try:
+            (self.path / "runs").mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.path / "jobs").mkdir(exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise ReadOnly(
+                f"The state folder {self.path} cannot be made: {error.strerror}.",
+                guidance="Point --state-dir or RUNNER_STATE_DIR at a folder that can be written.",
+            ) from error
+
+    def runs(self) -> list[RunFolder]:
+        """Return every run, newest first."""
+        folder = self.path / "runs"
+        names = sorted((entry.name for entry in folder.iterdir()), reverse=True) if folder.is_dir() else []
+        return [RunFolder(folder / name) for name in names if (folder / name / "ledger.sqlite").exists()]
+
+    def find(self, run: str) -> RunFolder:
+        """Return a run by its id, by the beginning of it, or by ``latest``.
+
+        Raises:
+            UsageError: There is no such run, or several.
+        """
+        runs = self.runs()
+        hits = runs[:1] if run == "latest" else [one for one in runs if one.run.startswith(run)]
+        if len(hits) == 1:
+            return hits[0]
+        problem = "matches several runs" if hits else "is not a run"
+        raise UsageError(f"{run!r} {problem} under {self.path}.", guidance="`runner runs` lists them.")
+
+    def newest(self, job: str, source: str, dataset: str, destination: str) -> RunFolder | None:
+        """Return the newest run of the same job, source and dataset."""
+        for folder in self.runs():
+            record = folder.record()
+            if record and (record["job"], record["source"], record["dataset"], record["destination"]) == (
+                job,
+                source,
+                dataset,
+                destination,
+            ):
+                return folder
+        return None
+
+    def new(self, now: datetime, suffix: str) -> RunFolder:
+        """Make the folder of a new run."""
+        folder = RunFolder(self.path / "runs" / f"{now:%Y%m%dT%H%M%S}-{suffix}")
+        folder.path.mkdir(mode=0o700)
+        return folder
+
+    def prune(self, now: datetime) -> None:
+        """Delete ended runs older than thirty days."""
+        for folder in self.runs():
+            record = folder.record()
+            if record and record["state"] in _ENDED and now - datetime.fromisoformat(record["started"]) > _KEEP:
+                shutil.rmtree(folder.path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def own(self, job: str) -> Iterator[None]:
+        """Own a job on this machine until the block ends.
+
+        Raises:
+            Busy: Another process runs it; the message names its pid.
+        """
+        descriptor = os.open(self.path / "jobs" / f"{job}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
+                raise Busy(f"The job {job!r} is already running on this machine (pid {pid}).", pid=pid) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def is_unfinished(record: Mapping[str, Any]) -> bool:
+    """Tell whether the same command goes on with this run."""
+    return record["state"] not in _ENDED

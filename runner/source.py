@@ -1,0 +1,239 @@
+"""The port that every connector implements: what a table, a chunk and a source are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        type: The Arrow type its values arrive in.
+        native: The source's own type, as the source writes it.
+        json: Whether the text is a JSON document.
+        note: What changes on the way, in words; None where nothing does.
+        rule: The column rule in force (hash, mask, text), or None.
+    """
+
+    name: str
+    type: pa.DataType
+    nullable: bool = True
+    native: str = ""
+    json: bool = False
+    note: str | None = None
+    rule: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is moved: a table of a database, an API object, a sheet.
+
+    Attributes:
+        kind: table, partitioned, view, materialized_view or foreign_table.
+        rows: Estimated rows; bytes: estimated bytes in the source.
+        indexed: Columns that lead an index: cursors are looked for among them.
+        readable: Whether the user may read it.
+        detail: What the connector wants to find again; JSON-serialisable.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    kind: str = "table"
+    rows: int = 0
+    bytes: int = 0
+    indexed: tuple[str, ...] = ()
+    readable: bool = True
+    comment: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def qualified(self) -> str:
+        """``schema.table`` as the source names it."""
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> Column | None:
+        """Return a column by name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def shape(self) -> list[list[Any]]:
+        """Return the columns as JSON: what a lock file and the drift check compare."""
+        return [[column.name, column.native, column.nullable] for column in self.columns]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of the cursor, as the source's own text; None is open.
+
+    Attributes:
+        start: Lower bound; exclusive unless from_start.
+        end: Upper bound; inclusive unless before_end.
+        nulls: Whether rows without a cursor value belong to it.
+    """
+
+    cursor: str
+    start: str | None = None
+    end: str | None = None
+    from_start: bool = False
+    before_end: bool = False
+    nulls: bool = True
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is read of a table: its columns, a condition, a window of the cursor."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    where: str | None = None
+    window: Window | None = None
+    special: str = "error"
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The schema of the record batches that read() yields."""
+        return pa.schema([pa.field(column.name, column.type, column.nullable) for column in self.columns])
+
+    def digest(self) -> str:
+        """Return what decides whether a chunk of an earlier plan still fits."""
+        window = asdict(self.window) if self.window else None
+        parts = [[c.name, c.native, str(c.type), c.rule] for c in self.columns]
+        return fingerprint([self.table.qualified, parts, self.where, window, self.special])
+
+    def over(self, table: Table) -> Scan:
+        """Return the same scan over a table that was discovered again."""
+        return replace(self, table=table)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A disjoint part of a table: the unit of work.
+
+    Attributes:
+        bounds: What read() needs to find the rows; JSON-serialisable; {} is the whole table.
+        storage: The identity of the table's storage when planned; None where it has none.
+        rows: Estimated rows; bytes: estimated bytes. Estimates are not part of the id.
+    """
+
+    id: str
+    index: int
+    bounds: dict[str, Any]
+    storage: str | None = None
+    rows: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A high-water mark: the largest cursor value safely loaded.
+
+    Attributes:
+        value: The source's own text of it.
+        exact: False where writers still at work could commit below it unseen.
+    """
+
+    value: str
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a session's picture was taken.
+
+    Attributes:
+        consistent: Whether all chunks read one snapshot.
+        token: The snapshot's name where it has one: what a worker imports and a chunk is compared by.
+        note: Why it is not consistent, in words.
+    """
+
+    consistent: bool
+    token: str | None = None
+    lsn: str | None = None
+    note: str | None = None
+
+
+class Reading(Protocol):
+    """Record batches of one chunk, and how many rows the source says it sent."""
+
+    source_rows: int | None
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]: ...
+
+
+class Session(Protocol):
+    """One picture of a source."""
+
+    position: Position
+
+    async def discover(self, patterns: Sequence[str]) -> list[Table]:
+        """Return the tables that the patterns name, with keys and estimates."""
+        ...
+
+    async def high_water(self, scan: Scan) -> Mark | None:
+        """Return the safe mark of the window's cursor in this picture; None for an empty table."""
+        ...
+
+    async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
+        """Split a scan into disjoint, covering chunks of about that many rows and bytes."""
+        ...
+
+    def read(self, scan: Scan, chunk: Chunk) -> AbstractAsyncContextManager[Reading]:
+        """Read a chunk: bounded in memory; cancellation closes the connection.
+
+        Raises:
+            TableChanged: The table's storage or columns are not those of the plan.
+        """
+        ...
+
+    async def unchanged(self, scan: Scan, chunk: Chunk, rows: int, token: str | None) -> bool:
+        """Tell whether a chunk read under an older picture would read the same now.
+
+        Args:
+            rows: How many rows were read then.
+            token: The token of that picture.
+
+        Returns:
+            True only where it is certain.
+        """
+        ...
+
+
+class Source(Protocol):
+    """A system that can be discovered and read."""
+
+    def session(self, epoch: int) -> AbstractAsyncContextManager[Session]:
+        """Open one consistent picture.
+
+        Raises:
+            ContactError: Host, user, password or database are wrong.
+            SourceDown: The connection was lost; a retry can help.
+        """
+        ...
+
+    async def diagnose(self) -> list[tuple[str, str, str]]:
+        """Return checks as (ok | warn | fail, what was found, what to do)."""
+        ...
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits of BLAKE2b over canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def make_chunk(
+    scan: Scan, index: int, bounds: dict[str, Any], *, storage: str | None, rows: int, size: int
+) -> Chunk:
+    """Make a chunk whose id depends on what is read and nothing else."""
+    return Chunk(fingerprint([scan.digest(), bounds]), index, bounds, storage, rows, size)

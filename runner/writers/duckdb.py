@@ -1,0 +1,264 @@
+"""DuckDB: one file, one process at a time, a full refresh by rename."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from runner.errors import (
+    DestinationBusy,
+    DestinationError,
+    DiskFull,
+    NotOurs,
+    ReadOnly,
+    RunnerError,
+    UsageError,
+)
+from runner.load import Target, TargetColumn
+from runner.naming import literal, quote
+from runner.secrets import redact
+from runner.writers.registry import RegistryClient
+from runner.writers.transactional import Cursor, TransactionalWriter
+
+_LOCK_WAIT = 30.0
+_EXACTLY = "exactly once; all at once"
+
+
+class DuckDBConfig(BaseModel):
+    """The keys of a destination of type duckdb."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = Field(None, description="the database file, relative to the project's root")
+
+
+class DuckDB:
+    """A DuckDB file.
+
+    Args:
+        options: The keys of the destination in the job file, as DuckDBConfig has them.
+        folder: Where a relative path starts.
+        memory: Bytes that loading may take.
+    """
+
+    config_model = DuckDBConfig
+    max_name = 63
+    promises = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+
+    def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
+        config = DuckDBConfig.model_validate(options)
+        self.path = (folder / (config.path or "warehouse.duckdb")).resolve()
+        self._memory = memory
+
+    def describe(self) -> str:
+        return f"duckdb {self.path}"
+
+    def writer(self, dataset: str) -> DuckDBWriter:
+        if dataset == self.path.stem.lower():
+            # DuckDB cannot tell the catalog from the schema then, and dlt refuses it.
+            raise UsageError(
+                f"The dataset {dataset!r} has the name of the DuckDB file {self.path.name}.",
+                guidance="Give one of them another name.",
+            )
+        return DuckDBWriter(self.path, dataset, self._memory)
+
+
+class DuckDBWriter(TransactionalWriter):
+    """Writes to one schema of the file, which is open only while a package loads."""
+
+    text_type = "varchar"
+
+    def __init__(self, path: Path, dataset: str, memory: int) -> None:
+        super().__init__(dataset)
+        self.path = path
+        self._memory = memory
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Cursor]:
+        with file_lock(self.path), _translated():
+            connection = duckdb.connect(
+                str(self.path),
+                config={
+                    "memory_limit": f"{max(self._memory, 128 * 2**20) // 2**20}MiB",
+                    "preserve_insertion_order": "false",
+                },
+            )
+            try:
+                yield _DuckDBCursor(connection)
+            finally:
+                connection.close()
+
+    def read_state(self, run: str | None) -> Any:
+        if not self.path.exists():
+            from runner.load import DatasetState
+
+            return DatasetState({}, {}, {})
+        return super().read_state(run)
+
+    def sql_type(self, column: TargetColumn) -> str:
+        return duckdb_type(column)
+
+    def copy(self, cursor: Cursor, stage: str, target: Target, files: Sequence[Path], chunk: str) -> None:
+        names = ", ".join(quote(column.name) for column in target.columns)
+        values = ", ".join(quote(column.source) for column in target.columns)
+        paths = ", ".join(literal(str(file)) for file in files)
+        cursor.execute(
+            f"insert into {stage} ({names}, _runner_chunk) select {values}, {literal(chunk)} "
+            f"from read_parquet([{paths}])"
+        )
+
+    def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
+        if exists:
+            kind = cursor.rows(
+                "select table_type from information_schema.tables "
+                "where table_catalog = current_database() and table_schema = ? and table_name = ?",
+                [self.dataset, target.name],
+            )
+            if kind and kind[0][0] == "VIEW":
+                raise NotOurs(f"{target.name} is a view at the destination.", table=target.name)
+            cursor.execute(f"drop table {self.name(target.name)}")
+        cursor.execute(f"alter table {self.name(target.stage)} rename to {quote(target.name)}")
+
+    def existing_columns(self, cursor: Cursor) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for table, column, kind in cursor.rows(
+            "select table_name, column_name, data_type from duckdb_columns() where schema_name = ? "
+            "and database_name = current_database() order by table_name, column_index",
+            [self.dataset],
+        ):
+            found.setdefault(table, {})[column] = kind
+        return found
+
+    def widens(self, old: str, new: str) -> bool:
+        order = ("SMALLINT", "INTEGER", "BIGINT")
+        if old in order and new in order:
+            return order.index(old) <= order.index(new)
+        if old.startswith("DECIMAL") and new.startswith("DECIMAL"):
+            (precision, scale), (wider, deeper) = _decimal(old), _decimal(new)
+            return deeper >= scale and wider - deeper >= precision - scale
+        return (old, new) in (("FLOAT", "DOUBLE"), ("JSON", "VARCHAR")) or old == new
+
+    def lock_table(self, cursor: Cursor, table: str) -> None:
+        """Nothing to do: the file's lock is held."""
+
+    def registry_client(self) -> RegistryClient:
+        return RegistryClient("duckdb", str(self.path), self.dataset, lambda: file_lock(self.path))
+
+    def diagnose(self) -> list[tuple[str, str, str]]:
+        folder = self.path.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not os.access(self.path if self.path.exists() else folder, os.W_OK):
+            return [("fail", f"{self.path} cannot be written", "check the permissions of the file and its folder")]
+        try:
+            if self.path.exists():
+                with self.session() as cursor:
+                    cursor.rows("select 1")
+        except RunnerError as error:
+            return [("fail", error.message, error.advice)]
+        return [("ok", f"{self.path} can be written (DuckDB {duckdb.__version__})", "")]
+
+
+class _DuckDBCursor:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        with _translated():
+            self._connection.execute(sql, list(values))
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _translated():
+            return self._connection.execute(sql, list(values)).fetchall()
+
+
+def duckdb_type(column: TargetColumn) -> str:
+    """Return the column's type as duckdb_columns() spells it."""
+    arrow = column.type
+    if column.json:
+        return "JSON"
+    if pa.types.is_decimal(arrow):
+        return f"DECIMAL({arrow.precision},{arrow.scale})"
+    if pa.types.is_timestamp(arrow):
+        return "TIMESTAMP WITH TIME ZONE" if arrow.tz else "TIMESTAMP"
+    return _TYPES[str(arrow)]
+
+
+_TYPES = {
+    "bool": "BOOLEAN",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date32[day]": "DATE",
+    "time64[us]": "TIME",
+}
+
+
+def _decimal(text: str) -> tuple[int, int]:
+    precision, scale = text.removeprefix("DECIMAL(").removesuffix(")").split(",")
+    return int(precision), int(scale)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold ``<file>.lock``: one writer at a time, ours or dbt's; first come first served within a deadline.
+
+    Raises:
+        DestinationBusy: Another process kept it for too long.
+        ReadOnly: The folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise ReadOnly(f"{path.parent} cannot be written: {error.strerror}.") from error
+    try:
+        deadline = time.monotonic() + _LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DestinationBusy(f"Another run is writing to {path}.") from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _translate(error) from error
+
+
+def _translate(error: duckdb.Error) -> RunnerError:
+    text = redact(str(error)).strip()
+    lower = text.lower()
+    if "set lock on file" in lower:
+        return DestinationBusy("Another program has the DuckDB file open.")
+    if "no space left" in lower or "disk quota" in lower or "file too large" in lower:
+        return DiskFull(f"DuckDB: {text}")
+    if "permission denied" in lower or "read-only" in lower or "is a directory" in lower:
+        return ReadOnly(f"DuckDB: {text}")
+    if "not a valid duckdb database" in lower:
+        return ReadOnly(f"DuckDB: {text}", guidance="The file is not a DuckDB database: choose another path.")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return DestinationError(f"DuckDB: {text}", guidance="Raise limits.memory.")
+    return DestinationError(f"DuckDB: {text}")

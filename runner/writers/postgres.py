@@ -1,0 +1,415 @@
+"""PostgreSQL: COPY inside the transaction, a full refresh that keeps grants and dependent views."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from runner.errors import (
+    CredentialsRejected,
+    DatabaseMissing,
+    DestinationDown,
+    DestinationError,
+    DiskFull,
+    NotOurs,
+    ReadOnly,
+    RunnerError,
+    Unreachable,
+)
+from runner.load import Target, TargetColumn
+from runner.naming import quote
+from runner.secrets import redact
+from runner.writers.registry import RegistryClient
+from runner.writers.transactional import Cursor, TransactionalWriter
+
+_EXACTLY = "exactly once; all at once"
+
+
+class PostgresConfig(BaseModel):
+    """The keys of a destination of type postgres; what is missing comes from libpq's environment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dsn: str = Field("", description="URI, or keyword=value pairs", repr=False)
+
+
+class Postgres:
+    """A PostgreSQL database.
+
+    Args:
+        options: The keys of the destination in the job file, as PostgresConfig has them.
+        folder: Not used.
+        memory: Not used: rows stream through in row groups.
+    """
+
+    config_model = PostgresConfig
+    max_name = 63
+    promises = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+
+    def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
+        self._dsn = PostgresConfig.model_validate(options).dsn
+
+    def describe(self) -> str:
+        from psycopg2.extensions import parse_dsn
+
+        parts = parse_dsn(self._dsn)
+        return f"postgres {parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
+
+    def writer(self, dataset: str) -> PostgresWriter:
+        return PostgresWriter(self._dsn, dataset)
+
+
+class PostgresWriter(TransactionalWriter):
+    """Writes to one schema over one connection."""
+
+    text_type = "character varying"
+
+    def __init__(self, dsn: str, dataset: str) -> None:
+        super().__init__(dataset)
+        self._dsn = dsn
+        self._connection: psycopg2.extensions.connection | None = None
+        self._contacted = False
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Cursor]:
+        connection = self._connect()
+        try:
+            yield _PostgresCursor(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        try:
+            connection = psycopg2.connect(
+                self._dsn,
+                application_name="orchestra-runner",
+                connect_timeout=10,
+                keepalives_idle=30,
+                options="-c TimeZone=UTC -c lock_timeout=60s -c idle_in_transaction_session_timeout=10min "
+                "-c client_encoding=UTF8",
+            )
+        except psycopg2.Error as error:
+            raise _contact_error(error, contacted=self._contacted) from error
+        connection.autocommit = True
+        self._connection, self._contacted = connection, True
+        return connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def prepare(self) -> None:
+        with self.session() as cursor:
+            exists = cursor.rows("select 1 from pg_namespace where nspname = ?", [self.dataset])
+            tables = cursor.rows(
+                "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+                "where n.nspname = ? and c.relname = '_dlt_loads'",
+                [self.dataset],
+            )
+            # CREATE SCHEMA IF NOT EXISTS asks for a grant even where it exists, and two at once collide.
+            if not (exists and tables):
+                cursor.execute("select pg_advisory_lock(?)", [_lock_key(self.dataset, "")])
+                try:
+                    super().prepare()
+                finally:
+                    cursor.execute("select pg_advisory_unlock(?)", [_lock_key(self.dataset, "")])
+
+    def sql_type(self, column: TargetColumn) -> str:
+        arrow = column.type
+        if column.json:
+            return "json" if column.native == "json" else "jsonb"
+        if pa.types.is_decimal(arrow):
+            return f"numeric({arrow.precision},{arrow.scale})"
+        if pa.types.is_timestamp(arrow):
+            return "timestamp with time zone" if arrow.tz else "timestamp without time zone"
+        return _TYPES[str(arrow)]
+
+    def copy(self, cursor: Cursor, stage: str, target: Target, files: Sequence[Path], chunk: str) -> None:
+        assert isinstance(cursor, _PostgresCursor)
+        names = ", ".join(quote(column.name) for column in target.columns)
+        sources = [column.source for column in target.columns]
+        cursor.copy(
+            f"copy {stage} ({names}, _runner_chunk) from stdin (format csv)", _CsvStream(files, sources, chunk)
+        )
+
+    def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
+        table, stage = self.name(target.name), self.name(target.stage)
+        if not exists:
+            cursor.execute(f"alter table {stage} rename to {quote(target.name)}")
+            return
+        kind = cursor.rows("select relkind from pg_class where oid = ?::regclass", [table])[0][0]
+        if kind != "r":
+            raise NotOurs(f"{target.name} at the destination is not a plain table.", table=target.name)
+        # Readers that wait for this lock longer than a swap takes have a long query of their own.
+        cursor.execute(f"lock table {table} in access exclusive mode")
+        if self._has_dependents(cursor, table):
+            # Views and the like hang on the table itself, so its rows are exchanged and not the table:
+            # DELETE and INSERT are one change to every reader here (MVCC), TRUNCATE would not be.
+            self._exchange_rows(cursor, target)
+            return
+        grants = self._grants(cursor, table, stage)
+        cursor.execute(f"drop table {table}")
+        cursor.execute(f"alter table {stage} rename to {quote(target.name)}")
+        for grant in grants:
+            cursor.execute(grant)
+
+    def _has_dependents(self, cursor: Cursor, table: str) -> bool:
+        """Look for what would be lost with the table: views, keys, indexes, policies, triggers."""
+        return bool(
+            cursor.rows(
+                "select 1 from pg_depend where refobjid = ?::regclass and classid in ('pg_rewrite'::regclass, "
+                "'pg_policy'::regclass, 'pg_publication_rel'::regclass, 'pg_trigger'::regclass) "
+                "union all select 1 from pg_index where indrelid = ?::regclass "
+                "union all select 1 from pg_constraint where confrelid = ?::regclass "
+                "or (conrelid = ?::regclass and contype in ('c', 'f', 'p', 'u', 'x')) limit 1",
+                [table] * 4,
+            )
+        )
+
+    def _exchange_rows(self, cursor: Cursor, target: Target) -> None:
+        table, stage = self.name(target.name), self.name(target.stage)
+        existing = self.existing_columns(cursor)[target.name]
+        for column in target.columns:
+            new = self.sql_type(column)
+            old = existing.get(column.name)
+            if old is None:
+                cursor.execute(f"alter table {table} add column {quote(column.name)} {new}")
+            elif old != new and not self.widens(new, old):
+                raise DestinationError(
+                    f"The column {column.name!r} was {old} and is {new} now, and views depend on the table.",
+                    guidance="Drop the views that use it, then run the same command again.",
+                    table=target.name,
+                )
+        names = {column.name for column in target.columns}
+        nullable = {column.name for column in target.columns if column.nullable}
+        for name in existing:
+            if name not in names or name in nullable:
+                cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
+        columns = ", ".join(quote(column.name) for column in target.columns)
+        cursor.execute(f"delete from {table}")
+        cursor.execute(f"insert into {table} ({columns}) select {columns} from {stage}")
+        cursor.execute(f"drop table {stage}")
+
+    def _grants(self, cursor: Cursor, table: str, stage: str) -> list[str]:
+        """Return the statements that give the new table the old one's owner, grants and comment."""
+        rows = cursor.rows(
+            "select case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end, "
+            "privilege_type, is_grantable from pg_class c, aclexplode(c.relacl) where c.oid = ?::regclass "
+            "and grantee <> c.relowner",
+            [table],
+        )
+        new = table
+        statements = [
+            f"grant {privilege} on {new} to {role}{' with grant option' if grantable else ''}"
+            for role, privilege, grantable in rows
+        ]
+        for column, role, privilege in cursor.rows(
+            "select a.attname, case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end, "
+            "privilege_type from pg_attribute a, aclexplode(a.attacl) "
+            "where a.attrelid = ?::regclass and a.attnum > 0 and exists (select 1 from pg_attribute n "
+            "where n.attrelid = ?::regclass and n.attname = a.attname)",
+            [table, stage],
+        ):
+            statements.append(f"grant {privilege} ({quote(column)}) on {new} to {role}")
+        owner = cursor.rows(
+            "select quote_ident(pg_get_userbyid(relowner)), relowner = (select oid from pg_roles "
+            "where rolname = current_user), quote_literal(obj_description(oid, 'pg_class')) "
+            "from pg_class where oid = ?::regclass",
+            [table],
+        )[0]
+        if not owner[1]:
+            statements.append(f"alter table {new} owner to {owner[0]}")
+        if owner[2]:
+            statements.append(f"comment on table {new} is {owner[2]}")
+        return statements
+
+    def existing_columns(self, cursor: Cursor) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for table, column, kind in cursor.rows(
+            "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_class c "
+            "join pg_namespace n on n.oid = c.relnamespace "
+            "left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+            "where n.nspname = ? and c.relkind in ('r', 'p', 'v', 'm', 'f') order by 1, a.attnum",
+            [self.dataset],
+        ):
+            columns = found.setdefault(table, {})
+            if column is not None:
+                columns[column] = kind
+        return found
+
+    def widens(self, old: str, new: str) -> bool:
+        order = ("smallint", "integer", "bigint")
+        if old in order and new in order:
+            return order.index(old) <= order.index(new)
+        if old.startswith("numeric(") and new.startswith("numeric("):
+            (precision, scale), (wider, deeper) = _numeric(old), _numeric(new)
+            return deeper >= scale and wider - deeper >= precision - scale
+        return (old, new) in (("real", "double precision"), ("character varying", "text")) or old == new
+
+    def lock_table(self, cursor: Cursor, table: str) -> None:
+        cursor.rows("select pg_advisory_xact_lock(?)", [_lock_key(self.dataset, table)])
+
+    def registry_client(self) -> RegistryClient:
+        return RegistryClient("postgres", self._dsn, self.dataset, contextlib.nullcontext)
+
+    def diagnose(self) -> list[tuple[str, str, str]]:
+        try:
+            with self.session() as cursor:
+                version = cursor.rows("show server_version")[0][0]
+                user, create, schema = cursor.rows(
+                    "select current_user, has_database_privilege(current_database(), 'create'), "
+                    "(select has_schema_privilege(oid, 'create') from pg_namespace where nspname = ?)",
+                    [self.dataset],
+                )[0]
+        except RunnerError as error:
+            return [("fail", error.message, error.advice)]
+        checks = [("ok", f"destination PostgreSQL {version} answers", "")]
+        if schema is None and not create:
+            checks.append(
+                (
+                    "fail",
+                    f"{user} may not create the schema {self.dataset}",
+                    f"grant create on database {quote(self._database())} to {quote(user)};",
+                )
+            )
+        elif schema is False:
+            checks.append(
+                (
+                    "fail",
+                    f"{user} may not create tables in {self.dataset}",
+                    f"grant create, usage on schema {quote(self.dataset)} to {quote(user)};",
+                )
+            )
+        else:
+            checks.append(("ok", f"{user} may create tables in {self.dataset}", ""))
+        return checks
+
+    def _database(self) -> str:
+        return str(self._connect().info.dbname)
+
+
+class _PostgresCursor:
+    def __init__(self, connection: psycopg2.extensions.connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        with _translated(), self._connection.cursor() as cursor:
+            cursor.execute(_percent(sql), list(values))
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _translated(), self._connection.cursor() as cursor:
+            cursor.execute(_percent(sql), list(values))
+            return cursor.fetchall()
+
+    def copy(self, sql: str, stream: Any) -> None:
+        with _translated(), self._connection.cursor() as cursor:
+            cursor.copy_expert(sql, stream, size=2**20)
+
+
+class _CsvStream(io.RawIOBase):
+    """The rows of Parquet files as CSV, one row group in memory at a time."""
+
+    def __init__(self, files: Sequence[Path], columns: Sequence[str], chunk: str) -> None:
+        self._batches = self._read(files, list(columns), chunk)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._rest = memoryview(next(self._batches, b""))
+        part = self._rest[: size if size > 0 else None]
+        self._rest = self._rest[len(part) :]
+        return bytes(part)
+
+    def _read(self, files: Sequence[Path], columns: list[str], chunk: str) -> Iterator[bytes]:
+        options = pacsv.WriteOptions(include_header=False)
+        for file in files:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=16_384, columns=columns):
+                    arrays = [_hex(batch.column(name)) for name in columns]
+                    arrays.append(pa.array([chunk] * batch.num_rows))
+                    table = pa.table(arrays, names=[*columns, "_runner_chunk"])
+                    sink = pa.BufferOutputStream()
+                    pacsv.write_csv(table, sink, options)
+                    yield sink.getvalue().to_pybytes()
+
+
+def _hex(array: pa.Array) -> pa.Array:
+    if array.type != pa.binary():
+        return array
+    return pa.array([None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string())
+
+
+_TYPES = {
+    "bool": "boolean",
+    "int16": "smallint",
+    "int32": "integer",
+    "int64": "bigint",
+    "float": "real",
+    "double": "double precision",
+    "string": "character varying",
+    "binary": "bytea",
+    "date32[day]": "date",
+    "time64[us]": "time without time zone",
+}
+
+
+def _percent(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _numeric(text: str) -> tuple[int, int]:
+    precision, scale = text.removeprefix("numeric(").removesuffix(")").split(",")
+    return int(precision), int(scale)
+
+
+def _lock_key(dataset: str, table: str) -> int:
+    digest = hashlib.blake2b(f"runner {dataset}.{table}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise _translate(error) from error
+
+
+def _translate(error: psycopg2.Error) -> RunnerError:
+    text = redact(str(error)).strip().split("\n")[0].rstrip(".") + "."
+    state = error.pgcode or ""
+    if state in ("53100", "53200"):
+        return DiskFull(f"PostgreSQL: {text}")
+    if state in ("42501", "25006"):
+        return ReadOnly(f"PostgreSQL: {text}")
+    if not state or state.startswith(("08", "57P")) or state in ("40P01", "40001", "55P03"):
+        return DestinationDown(f"PostgreSQL: {text}")
+    return DestinationError(f"PostgreSQL: {text}")
+
+
+def _contact_error(error: psycopg2.Error, *, contacted: bool) -> RunnerError:
+    text = redact(str(error)).strip().split("\n")[0].rstrip(".") + "."
+    if contacted:
+        return DestinationDown(f"PostgreSQL: {text}")
+    if "password" in text or "authentication" in text or "role" in text:
+        return CredentialsRejected(f"The destination refused us: {text}")
+    if "does not exist" in text:
+        return DatabaseMissing(f"The destination refused us: {text}")
+    return Unreachable(f"The destination does not answer: {text}")

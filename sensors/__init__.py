@@ -1,0 +1,1 @@
+"""What is waited for, and what is done when it comes."""
