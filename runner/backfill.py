@@ -148,6 +148,9 @@ class Backfill:
         settled: The job and all it refers to.
         destination: Where to; its writer is made here.
         environ: Where the key of hashed columns comes from.
+        command: What the same command is recognised by when it resumes.
+        owned: What one process of this machine owns meanwhile; the job by default.
+        opened: Told of the run's folder as soon as there is one.
     """
 
     def __init__(
@@ -163,6 +166,8 @@ class Backfill:
         environ: dict[str, str],
         lock: LockFile | None = None,
         command: str = "backfill",
+        owned: str | None = None,
+        opened: Callable[[RunFolder], None] = lambda _: None,
     ) -> None:
         self._settled = settled
         self._source = source
@@ -174,6 +179,8 @@ class Backfill:
         self._environ = environ
         self._lock = lock
         self._command = command
+        self._opened = opened
+        self._owned = owned or settled.job.name
         limits = settled.limits
         self.limits = SourceLimits(
             clock,
@@ -232,7 +239,7 @@ class Backfill:
         began = self._clock.monotonic()
         self._scope = anyio.CancelScope()
         self._state.create()
-        with self._state.own(self._settled.job.name):
+        with self._state.own(self._owned):
             self._state.prune(self._clock.now())
             async with task_group() as group:
                 self._epochs = Epochs(
@@ -248,6 +255,7 @@ class Backfill:
         plan = await self._first_contact()
         folder, resumed = self._choose_folder(plan)
         self._ledger = Ledger(folder.ledger)
+        self._opened(folder)
         self._spool = Spool(folder.spool, self.disk)
         self._lease = Lease(
             self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid()
@@ -294,18 +302,20 @@ class Backfill:
         if policy == "ignore":
             known = self._lock.tables
             plan = replace(plan, tables=tuple(one for one in plan.tables if one.name in known))
-        if self._command == "task" and drift:
+        if self._command != "backfill" and drift:
             raise LockDrift("\n".join(f"{table}: {change}" for table, change in drift.items()))
         return plan
 
     def _choose_folder(self, plan: Plan) -> tuple[RunFolder, bool]:
         newest = self._state.newest(
-            self._settled.job.name, self._settled.source_name, plan.dataset, self._destination.describe()
+            job=self._settled.job.name,
+            source=self._settled.source_name,
+            dataset=plan.dataset,
+            destination=self._destination.describe(),
+            command=self._command_key(),
         )
-        record = newest.record() if newest else None
-        if newest and record and not self._options.full_refresh:
-            if self._options.failed or (is_unfinished(record) and record["command"] == self._command_key()):
-                return newest, True
+        if newest and not self._options.full_refresh and (self._options.failed or is_unfinished(newest[1])):
+            return newest[0], True
         if self._options.failed:
             raise UsageError("There is no run whose failed tables could be run again.")
         return self._state.new(self._clock.now(), f"{self._clock.random.getrandbits(16):04x}"), False

@@ -1,4 +1,4 @@
-"""The job file as pydantic models; the JSON Schemas for editors are generated from them."""
+"""The job file as pydantic models; ``schemas.py`` generates the JSON Schemas for editors from them."""
 
 from __future__ import annotations
 
@@ -210,16 +210,3 @@ def matches(pattern: str, qualified: str) -> bool:
 def is_exact(pattern: str) -> bool:
     """Tell whether a pattern is the name of one table."""
     return not any(sign in pattern for sign in "*?[")
-
-
-def json_schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schemas by file name."""
-    schemas = {}
-    for name, model in (("job", Job), ("connections", Connections)):
-        schema = model.model_json_schema(by_alias=True)
-        schemas[f"{name}.schema.json"] = {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            **schema,
-            "title": f"Orchestra Blueprints {name} file",
-        }
-    return schemas

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import sqlite3
@@ -79,12 +80,9 @@ class Ledger:
         """
         future: Future[None] = Future()
         self._queue.put((statements, future))
-        event = anyio.Event()
-        token = anyio.lowlevel.current_token()
-        future.add_done_callback(lambda _: anyio.from_thread.run_sync(event.set, token=token))
+        # What is under way is awaited even when the caller is cancelled: the row may already be on disk.
         with anyio.CancelScope(shield=True):
-            await event.wait()
-        future.result()
+            await asyncio.wrap_future(future)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

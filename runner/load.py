@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -246,6 +246,11 @@ class Destination(Protocol):
     promises: dict[str, str]
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None: ...
+
+    @staticmethod
+    def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the options that dlt's own ``DESTINATION__…`` variables hold."""
+        ...
 
     def describe(self) -> str:
         """Return where it is, without secrets."""

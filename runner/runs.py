@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from runner.errors import Busy, LedgerDamaged, ReadOnly, UsageError
 from runner.ledger import LedgerReader
+from runner.source import fingerprint
 
 _KEEP = timedelta(days=30)
 _ENDED = ("finished", "failed")
@@ -121,17 +123,12 @@ class StateFolder:
         problem = "matches several runs" if hits else "is not a run"
         raise UsageError(f"{run!r} {problem} under {self.path}.", guidance="`runner runs` lists them.")
 
-    def newest(self, job: str, source: str, dataset: str, destination: str) -> RunFolder | None:
-        """Return the newest run of the same job, source and dataset."""
+    def newest(self, **same: str) -> tuple[RunFolder, dict[str, Any]] | None:
+        """Return the newest run whose record has these values, with the record."""
         for folder in self.runs():
             record = folder.record()
-            if record and (record["job"], record["source"], record["dataset"], record["destination"]) == (
-                job,
-                source,
-                dataset,
-                destination,
-            ):
-                return folder
+            if record and all(record[key] == value for key, value in same.items()):
+                return folder, record
         return None
 
     def new(self, now: datetime, suffix: str) -> RunFolder:
@@ -154,7 +151,10 @@ class StateFolder:
         Raises:
             Busy: Another process runs it; the message names its pid.
         """
-        descriptor = os.open(self.path / "jobs" / f"{job}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        # The name of a table may hold anything; the digest keeps two that look alike apart.
+        plain = re.sub(r"[^\w.-]", "_", job)
+        file = plain if plain == job and len(job) < 200 else f"{plain[:150]}-{fingerprint(job)}"
+        descriptor = os.open(self.path / "jobs" / f"{file}.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -221,8 +221,8 @@ class Source(Protocol):
         """
         ...
 
-    async def diagnose(self) -> list[tuple[str, str, str]]:
-        """Return checks as (ok | warn | fail, what was found, what to do)."""
+    async def diagnose(self, patterns: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Return checks as (ok | warn | fail, what was found, what to do), for the tables named."""
         ...
 
 

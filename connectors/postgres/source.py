@@ -13,6 +13,7 @@ import pyarrow as pa
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from connectors.postgres.catalog import STORAGE, discover
+from connectors.postgres.checks import diagnose
 from connectors.postgres.chunks import condition, split, window_condition
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.connection import APPLICATION_NAME, Connections
@@ -42,6 +43,7 @@ class PostgresSource:
     """
 
     config_model = PostgresConfig
+    schemes = ("postgres", "postgresql")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.config = PostgresConfig.model_validate(options)
@@ -72,11 +74,8 @@ class PostgresSource:
             leader.terminate()
             await connections.close()
 
-    async def diagnose(self) -> list[tuple[str, str, str]]:
-        """Check connection, version, grants and replication position."""
-        from connectors.postgres.checks import diagnose
-
-        return await diagnose(self)
+    async def diagnose(self, patterns: Sequence[str]) -> list[tuple[str, str, str]]:
+        return await diagnose(self._connections, patterns)
 
 
 async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> PostgresSession:

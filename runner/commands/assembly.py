@@ -23,6 +23,7 @@ from runner.lockfile import LockFile
 from runner.log import EventFile, JsonLines, Lines
 from runner.plugins import load_plugin
 from runner.progress import Progress, Tally
+from runner.report import write_report
 from runner.runs import StateFolder, project_root, state_dir
 from runner.secrets import environment
 from runner.source import Source
@@ -91,7 +92,13 @@ def state_folder(start: Path, asked: Path | None) -> StateFolder:
 
 
 def run_job(
-    settled: SettledJob, options: Options, output: Output, state: StateFolder, *, command: str = "backfill"
+    settled: SettledJob,
+    options: Options,
+    output: Output,
+    state: StateFolder,
+    *,
+    command: str = "backfill",
+    owned: str | None = None,
 ) -> Result:
     """Run a job with progress, signals and report.
 
@@ -122,18 +129,15 @@ def run_job(
         environ=environment(settled.path.resolve().parent),
         lock=LockFile.read(LockFile.path(settled.path)),
         command=command,
+        owned=owned,
+        opened=lambda folder: events.open(folder.events),
     )
     tally.disk = backfill.disk
-    result: Result | None = None
     try:
         with Progress(tally, enabled=live):
             result = run_async(lambda: _with_signals(backfill))
     finally:
-        if result is not None:
-            events.open(result.folder.events)
         events.close()
-    from runner.report import write_report
-
     write_report(result.folder)
     return result
 

@@ -22,9 +22,9 @@ def print_result(result: Result, output: Output) -> None:
     """Print the summary; with --json the stream of events has said it all."""
     if output.json:
         return
-    from rich.console import Console
+    from runner.commands.screen import screen
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     published = [item for item in result.items if item.state == "published"]
     rows = sum(item.rows for item in published)
     size = sum(item.plan.scan.table.bytes for item in published)

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ class DuckDB:
         config = DuckDBConfig.model_validate(options)
         self.path = (folder / (config.path or "warehouse.duckdb")).resolve()
         self._memory = memory
+
+    @staticmethod
+    def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the options that dlt's own variables hold (dlthub.com, DuckDB destination)."""
+        found = environ.get("DESTINATION__DUCKDB__CREDENTIALS")
+        return {"path": found.removeprefix("duckdb:///")} if found else {}
 
     def describe(self) -> str:
         return f"duckdb {self.path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import psycopg2
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import BaseModel, ConfigDict, Field
 
 from runner.errors import (
@@ -59,9 +60,17 @@ class Postgres:
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._dsn = PostgresConfig.model_validate(options).dsn
 
-    def describe(self) -> str:
-        from psycopg2.extensions import parse_dsn
+    @staticmethod
+    def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the options that dlt's own variables hold (dlthub.com, Postgres destination)."""
+        prefix = "DESTINATION__POSTGRES__CREDENTIALS"
+        if environ.get(prefix):
+            return {"dsn": environ[prefix]}
+        keys = {"HOST": "host", "PORT": "port", "DATABASE": "dbname", "USERNAME": "user", "PASSWORD": "password"}
+        parts = {keyword: environ[f"{prefix}__{key}"] for key, keyword in keys.items() if f"{prefix}__{key}" in environ}
+        return {"dsn": make_dsn(**parts)} if parts else {}
 
+    def describe(self) -> str:
         parts = parse_dsn(self._dsn)
         return f"postgres {parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
 

@@ -8,6 +8,7 @@ that to the next one.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -43,16 +44,21 @@ def register(client: RegistryClient, targets: list[Target]) -> None:
     import dlt
     from dlt.common.schema import Schema
     from dlt.common.schema.utils import new_table
+    from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
     destination = getattr(dlt.destinations, client.destination)(credentials=client.credentials)
     with client.lock(), tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline(
             client.dataset, pipelines_dir=folder, destination=destination, dataset_name=client.dataset
         )
-        with pipeline.destination_client(client.dataset) as job_client:
+        with pipeline.destination_client() as job_client:
             job_client.initialize_storage()
-            stored = job_client.get_stored_schema(client.dataset)
-            schema = Schema.from_stored_schema(__import__("json").loads(stored.schema)) if stored else Schema(client.dataset)
+            try:
+                stored = job_client.get_stored_schema(client.dataset)
+            except DatabaseUndefinedRelation:  # the first time there is no version table
+                stored = None
+            known = Schema.from_stored_schema(json.loads(stored.schema)) if stored else None
+            schema = known or Schema(client.dataset)
             for target in targets:
                 table = new_table(
                     target.name,
@@ -62,9 +68,11 @@ def register(client: RegistryClient, targets: list[Target]) -> None:
                 )
                 table["x-normalizer"] = {"seen-data": True}
                 schema.update_table(table)
+            schema.update_normalizers()
             schema._bump_version()
             job_client.schema = schema
-            job_client.update_stored_schema(only_tables=[t.name for t in targets] + schema.dlt_table_names())
+            tables = [*(target.name for target in targets), *schema.dlt_table_names()]
+            job_client.update_stored_schema(only_tables=tables, force=True)
 
 
 def _column(column: TargetColumn, key: bool) -> Any:

@@ -1,0 +1,52 @@
+# Two doors: `make demo` and `make test`. Both set everything up from a bare clone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help setup demo test check format generate lock clean
+
+help:
+	@echo "make demo      start a private PostgreSQL, backfill it into DuckDB, show the result"
+	@echo "make test      every test"
+	@echo "make check     format, lint, types, generated files, import arrows"
+	@echo "make generate  write the generated files;  make lock  renew constraints.txt"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+ifdef UV
+	@test -x $(BIN)/python || uv venv -q --python $(PYTHON) $(VENV)
+	uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[postgres,demo,dev]' -c constraints.txt
+else
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,demo,dev]' -c constraints.txt
+endif
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m connectors.testing.demo
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m runner.schemas orchestra/schemas --check
+	$(BIN)/python -m pytest -q tests/unit/test_arrows.py
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: setup
+	$(BIN)/python -m runner.schemas orchestra/schemas
+
+lock:
+	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .runner .pytest_cache .mypy_cache .ruff_cache .hypothesis

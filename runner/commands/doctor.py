@@ -1,0 +1,45 @@
+"""``runner doctor``: check everything a job needs."""
+
+from __future__ import annotations
+
+from runner.commands import options as opt
+
+_SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+
+
+def command(
+    job: opt.JobPath,
+    env: opt.Env = None,
+    state_dir: opt.StateDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Check connections, grants, versions and disk, and say what to do; changes nothing."""
+    import json as jsonlib
+
+    from runner.commands.screen import screen
+    from rich.markup import escape
+
+    from runner.commands.assembly import make_destination, make_source, run_async, state_folder
+    from runner.doctor import examine
+    from runner.jobfile import load_job
+    from runner.secrets import environment
+
+    settled = load_job(job, env=env)
+    source, destination = make_source(settled), make_destination(settled)
+    environ = environment(job.resolve().parent)
+    folder = state_folder(job, state_dir).path
+    checks = run_async(lambda: examine(settled, source, destination, folder, environ))
+    if json:
+        rows = [{"state": state, "found": found, "advice": advice} for state, found, advice in checks]
+        print(jsonlib.dumps(rows, indent=2))
+    else:
+        console = screen()
+        for state, found, advice in checks:
+            if quiet and state == "ok":
+                continue
+            console.print(f"{_SIGNS[state]} {escape(found)}")
+            if advice:
+                console.print(f"    → {escape(advice)}")
+    return 1 if any(state == "fail" for state, _, _ in checks) else 0

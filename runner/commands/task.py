@@ -1,0 +1,42 @@
+"""``runner task``: exactly one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.commands import options as opt
+
+
+def command(
+    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="The job file; RUNNER_JOB by default.")] = None,
+    table: Annotated[str | None, typer.Option("--table", metavar="T", help="The table; OBJECT by default.")] = None,
+    since: opt.Since = None,
+    until: opt.Until = None,
+    full_refresh: opt.FullRefresh = False,
+    verify: opt.Verify = "counts",
+    env: opt.Env = None,
+    state_dir: opt.StateDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Move exactly one table: of a job file, or as SOURCE, OBJECT, PARAMS and DESTINATION say."""
+    from runner.backfill import Options
+    from runner.commands.assembly import Output, run_job, state_folder
+    from runner.commands.summary import print_result
+    from runner.contract import settle_task
+    from runner.secrets import environment
+
+    here = Path.cwd()
+    environ = environment(job.resolve().parent if job else here)
+    settled, wanted = settle_task(job, table, env, environ, here)
+    asked = Options(only=(wanted,), since=since, until=until, full_refresh=full_refresh, verify=verify)
+    output = Output(json, quiet, debug)
+    state = state_folder(settled.path if job else here, state_dir)
+    name = f"task {wanted}"
+    result = run_job(settled, asked, output, state, command=name, owned=f"{settled.job.name}.{wanted}")
+    print_result(result, output)
+    return result.exit_code

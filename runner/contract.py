@@ -1,0 +1,149 @@
+"""The environment contract of a single-table task: what an orchestrator sets, all strings."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runner.document import Document, validate
+from runner.errors import UsageError
+from runner.job import DestinationSpec, Job, SourceSpec, TableEntry
+from runner.jobfile import SettledJob, load_job, validate_entry
+from runner.naming import normalise
+from runner.plugins import load_plugin, plugin_names
+from runner.secrets import remember
+
+_OF_THE_JOB = ("job", "dataset", "source", "limits", "retry")
+
+
+def settle_task(
+    job: Path | None, table: str | None, env: str | None, environ: Mapping[str, str], folder: Path
+) -> tuple[SettledJob, str]:
+    """Return the job of a single table, and the table.
+
+    A flag wins over PARAMS, PARAMS over the job file, the job file over the defaults.
+
+    Args:
+        job: The job file; RUNNER_JOB by default; without either SOURCE and DESTINATION say it all.
+        table: The table; OBJECT by default.
+        folder: Where a relative RUNNER_JOB starts, and a job without a file lives.
+
+    Raises:
+        UsageError: A variable is missing or cannot be read.
+    """
+    named = environ.get("OBJECT")
+    wanted = table or named
+    if not wanted:
+        raise UsageError("No table is named.", guidance="Give --table, or set OBJECT.")
+    params = _decode("PARAMS", environ.get("PARAMS", ""))
+    path = job or (folder / environ["RUNNER_JOB"] if environ.get("RUNNER_JOB") else None)
+    if path is not None:
+        settled = load_job(path, env=env, environ=environ, task=True)
+    else:
+        settled = _without_file(environ, params, wanted, env, folder)
+    return _narrow(settled, wanted, params, environ), wanted
+
+
+def _without_file(
+    environ: Mapping[str, str], params: dict[str, Any], table: str, env: str | None, folder: Path
+) -> SettledJob:
+    for needed in ("SOURCE", "DESTINATION"):
+        if not environ.get(needed):
+            raise UsageError(
+                f"{needed} is not set.",
+                guidance="Give a job file, or set RUNNER_JOB, or SOURCE, OBJECT and DESTINATION.",
+            )
+    kind = environ["DESTINATION"]
+    if kind not in plugin_names("runner.destinations"):
+        load_plugin("runner.destinations", kind)
+    credentials = _decode("DEST_CREDS", environ.get("DEST_CREDS", ""), bare="dsn")
+    if not credentials:
+        credentials = load_plugin("runner.destinations", kind).options_from_dlt(environ)
+    source = {"type": environ["SOURCE"], **_decode("SOURCE_CREDS", environ.get("SOURCE_CREDS", ""), bare="dsn")}
+    document = Document(Path("environment"), text="{}")
+    job = validate(
+        Job,
+        {
+            "name": str(params.get("job") or f"task_{normalise(table, 40)}"),
+            "source": source,
+            "destination": {"type": kind, **credentials},
+            "tables": {table: None},
+        },
+        document,
+    )
+    assert isinstance(job.source, SourceSpec)
+    assert isinstance(job.destination, DestinationSpec)
+    return SettledJob(
+        job=job,
+        path=folder / "environment",
+        source_name=str(params.get("source") or job.source.type),
+        source=job.source,
+        destination_name=kind,
+        destination=job.destination,
+        environment=env or environ.get("ENVIRONMENT"),
+    )
+
+
+def _narrow(settled: SettledJob, table: str, params: dict[str, Any], environ: Mapping[str, str]) -> SettledJob:
+    """Return the job with PARAMS laid over it and the credentials of the environment merged in."""
+    entry = validate_entry({key: value for key, value in params.items() if key not in _OF_THE_JOB}, "PARAMS")
+    document = Document(Path("PARAMS"), text="{}")
+    own = validate(
+        Job,
+        {
+            "name": "params",
+            "source": "params",
+            "tables": {"*": None},
+            **{key: params[key] for key in ("limits", "retry") if key in params},
+        },
+        document,
+    )
+    tables: dict[str, TableEntry | None] = {**settled.job.tables, table: entry.over(settled.job.tables.get(table) or TableEntry())}
+    if settled.job.entry(table) is None and table not in settled.job.tables:
+        tables = {table: entry}
+    job = settled.job.model_copy(update={"tables": tables, **({"retry": own.retry} if "retry" in params else {})})
+    limits = settled.limits.model_copy(update=own.limits.model_dump(exclude_unset=True))
+    destination = settled.destination
+    dataset = environ.get("DATASET") or params.get("dataset")
+    if dataset:
+        destination = destination.model_copy(update={"dataset": str(dataset)})
+    source = settled.source
+    given = _decode("SOURCE_CREDS", environ.get("SOURCE_CREDS", ""), bare="dsn")
+    if given:
+        source = SourceSpec.model_validate({**source.model_dump(exclude_unset=True), **given})
+    return replace(settled, job=job, limits=limits, destination=destination, source=source)
+
+
+def _decode(name: str, text: str, *, bare: str | None = None) -> dict[str, Any]:
+    """Return JSON, or base64 of JSON, or for credentials a bare string, as a mapping.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    text = text.strip()
+    if not text:
+        return {}
+    remember(text)
+    candidates = [text]
+    try:
+        candidates.append(base64.b64decode(text, validate=True).decode("utf-8"))
+    except (binascii.Error, ValueError):
+        candidates = [text]
+    for candidate in candidates:
+        try:
+            found = json.loads(candidate)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            for key, value in found.items():
+                if bare and isinstance(value, str):
+                    remember(f"{key}={value}")
+            return found
+    if bare and not text.startswith("{"):
+        return {bare: text}
+    raise UsageError(f"{name} is neither JSON nor base64 of JSON.", guidance='For example {"mode": "full"}.')

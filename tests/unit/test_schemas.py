@@ -1,0 +1,44 @@
+"""The JSON Schemas that editors complete job files by."""
+
+import json
+
+import pytest
+
+from runner.schemas import json_schemas, main
+
+
+@pytest.fixture(scope="module")
+def schemas():
+    return json_schemas()
+
+
+def test_one_schema_a_file(schemas):
+    assert set(schemas) == {"job.schema.json", "connections.schema.json"}
+    json.dumps(schemas)
+
+
+def test_aliases_and_strictness(schemas):
+    entry = schemas["job.schema.json"]["$defs"]["TableEntry"]
+    assert {"as", "schema", "mode"} <= set(entry["properties"])
+    assert not {"as_", "schema_"} & set(entry["properties"])
+    assert entry["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("SourceSpec", ["postgres"]), ("DestinationSpec", ["duckdb", "postgres"])])
+def test_installed_plug_ins_are_alternatives(schemas, name, kinds):
+    alternatives = schemas["connections.schema.json"]["$defs"][name]["anyOf"]
+    titles = [one["title"] for one in alternatives if "title" in one]
+    assert titles == kinds
+    postgres = next(one for one in alternatives if one.get("title") == "postgres")
+    assert postgres["properties"]["type"] == {"const": "postgres"}
+    assert "host" in postgres["properties"] or "dsn" in postgres["properties"]
+
+
+def test_check_tells_what_is_out_of_date(tmp_path, capsys):
+    folder = str(tmp_path)
+    assert main([folder, "--check"]) == 1
+    assert "job.schema.json" in capsys.readouterr().err
+    assert main([folder]) == 0
+    assert main([folder, "--check"]) == 0
+    (tmp_path / "job.schema.json").write_text("{}\n")
+    assert main([folder, "--check"]) == 1
