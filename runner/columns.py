@@ -36,7 +36,8 @@ def apply_to_schema(table: Table, rules: Mapping[str, ColumnRule]) -> tuple[Colu
             raise JobFileError(f"{table.qualified}: columns: there is no column {pattern!r}.{hint}")
     kept = []
     for column in table.columns:
-        rule = next((rules[p] for p in reversed(rules) if fnmatchcase(column.name, p) or p == column.name), None)
+        hits = [rule for pattern, rule in rules.items() if fnmatchcase(column.name, pattern) or pattern == column.name]
+        rule = hits[-1] if hits else None
         if rule == "drop":
             continue
         if rule is not None:

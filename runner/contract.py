@@ -103,7 +103,10 @@ def _narrow(settled: SettledJob, table: str, params: dict[str, Any], environ: Ma
         },
         document,
     )
-    tables: dict[str, TableEntry | None] = {**settled.job.tables, table: entry.over(settled.job.tables.get(table) or TableEntry())}
+    tables: dict[str, TableEntry | None] = {
+        **settled.job.tables,
+        table: entry.over(settled.job.tables.get(table) or TableEntry()),
+    }
     if settled.job.entry(table) is None and table not in settled.job.tables:
         tables = {table: entry}
     job = settled.job.model_copy(update={"tables": tables, **({"retry": own.retry} if "retry" in params else {})})

@@ -133,8 +133,7 @@ def _fields(model: Any, keys: Path_) -> list[str]:
         model = _step(model, key)
         if model is None:
             return []
-    models = [one for one in _models(model)]
-    return [field.alias or name for one in models for name, field in one.model_fields.items()]
+    return [field.alias or name for one in _models(model) for name, field in one.model_fields.items()]
 
 
 def _step(annotation: Any, key: str | int) -> Any:

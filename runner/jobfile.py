@@ -136,9 +136,7 @@ def _source(job: Job, connections: Connections, document: Document, places: str)
     return job.source.type, job.source
 
 
-def _destination(
-    job: Job, connections: Connections, document: Document, places: str
-) -> tuple[str, DestinationSpec]:
+def _destination(job: Job, connections: Connections, document: Document, places: str) -> tuple[str, DestinationSpec]:
     spec = job.destination
     name = spec if isinstance(spec, str) else spec.connection
     if name is None:
@@ -205,4 +203,3 @@ def validate_entry(data: Mapping[str, Any], origin: str) -> TableEntry:
     for key, what in _entry_not_yet(entry):
         raise NotYet(f"{origin}: {key}: {what} is not implemented yet.")
     return entry
-

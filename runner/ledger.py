@@ -123,7 +123,7 @@ class LedgerReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("select 1 from run").fetchone()
         except sqlite3.Error as error:

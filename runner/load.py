@@ -319,6 +319,11 @@ class Loader:
             with contextlib.suppress(RunnerError):
                 await self.call(lambda: self._writer.renew(self._lease))
 
+    def close(self) -> None:
+        """Take no more work."""
+        self._send.close()
+        self._receive.close()
+
     async def call(self, blocking: Callable[[], Any]) -> Any:
         """Call the writer in a worker thread, after the package under way.
 

@@ -42,12 +42,18 @@ class LockFile:
         text = yaml.safe_dump({"version": 1, "tables": self.tables}, sort_keys=False, allow_unicode=True, width=110)
         path.write_text(header + text, "utf-8")
 
-    def compare(self, plan: Plan) -> dict[str, str]:
-        """Return what differs, in words, by table."""
+    def compare(self, plan: Plan, *, partly: bool = False) -> dict[str, str]:
+        """Return what differs, in words, by table.
+
+        Args:
+            partly: Whether the plan holds only some of the job's tables: the others are not gone.
+        """
         now = LockFile.of(plan).tables
         drift = {}
         for name in sorted({*self.tables, *now}):
             if name not in now:
+                if partly:
+                    continue
                 drift[name] = "gone, or no longer selected"
             elif name not in self.tables:
                 drift[name] = "new"
@@ -65,7 +71,9 @@ def _entry(plan: TablePlan) -> dict[str, Any]:
         "cursor": plan.cursor,
         "key": list(plan.target.key),
         "columns": {
-            column.name: column.native + ("" if column.nullable else " not null") + (f" ({column.rule})" if column.rule else "")
+            column.name: column.native
+            + ("" if column.nullable else " not null")
+            + (f" ({column.rule})" if column.rule else "")
             for column in plan.scan.columns
         },
     }

@@ -88,5 +88,7 @@ class EventFile:
 
 def line(at: datetime, event: Event) -> str:
     """Return an event as a line of JSON."""
-    data = {"at": at.isoformat(), "level": event.level, "action": event.action, **event.data()}
-    return redact(json.dumps(data, ensure_ascii=False, default=str)) + "\n"
+    # Values are redacted one by one: over the whole line a pattern could eat a closing quote.
+    values = {key: redact(value) if isinstance(value, str) else value for key, value in event.data().items()}
+    data = {"at": at.isoformat(), "level": event.level, "action": event.action, **values}
+    return json.dumps(data, ensure_ascii=False, default=str) + "\n"

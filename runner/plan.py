@@ -15,6 +15,7 @@ from runner.document import nearest
 from runner.errors import (
     JobFileError,
     NameCollision,
+    NotOurs,
     PermissionMissing,
     RunnerError,
     SourceError,
@@ -197,9 +198,7 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
     mode, cursor, why = _mode(table, entry, key)
     target = Target(
         name=name,
-        columns=tuple(
-            TargetColumn(c.name, names[c.name], c.type, c.nullable, c.json, c.native) for c in columns
-        ),
+        columns=tuple(TargetColumn(c.name, names[c.name], c.type, c.nullable, c.json, c.native) for c in columns),
         key=tuple(names[column] for column in key) if mode == "incremental" else (),
         source=settled.source_name,
         source_table=table.qualified,
@@ -372,3 +371,9 @@ def target_range(plan: TablePlan) -> Range | None:
         return None
     name = next(column.name for column in plan.target.columns if column.source == plan.cursor)
     return Range(name, *plan.range)
+
+
+def not_ours(table: str, owner: tuple[str, str] | None) -> NotOurs:
+    """Return the error for a table that another source made."""
+    made = f"was made from {owner[0]} {owner[1]}" if owner else "was not made by this tool"
+    return NotOurs(f"The table {table} exists at the destination and {made}.", table=table)

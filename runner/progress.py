@@ -142,7 +142,7 @@ class Progress:
         from rich.text import Text
 
         tally = self._tally
-        elapsed = tally._clock.monotonic() - tally.began  # noqa: SLF001
+        elapsed = tally._clock.monotonic() - tally.began
         rows, size = tally.speed()
         left = tally.left()
         head = Table.grid(padding=(0, 2))
@@ -164,7 +164,7 @@ class Progress:
         foot.append(f"{format_seconds(elapsed)}" + (f", about {format_seconds(left)} left" if left else ""))
         table = Table.grid(padding=(0, 1))
         # A copy: events arrive on the loop's thread while this one draws.
-        running = sorted(list(tally.running.items()), key=lambda pair: -pair[1][1])
+        running = sorted(tally.running.copy().items(), key=lambda pair: -pair[1][1])
         for name, (done, total) in running[:_SHOWN]:
             bar = ProgressBar(total=max(total, done, 1), completed=done, width=24, pulse=not total)
             table.add_row(Text(name, overflow="ellipsis", no_wrap=True), bar, Text(f"{done:,}", justify="right"))

@@ -126,9 +126,7 @@ class _Story:
     spans: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.events = [
-            event for event in self.events if "action" in event and _seconds(event.get("at")) is not None
-        ]
+        self.events = [event for event in self.events if "action" in event and _seconds(event.get("at")) is not None]
         self.tables = [{**row, "state": _state(row)} for row in self.tables]
         self.states = Counter(row["state"] for row in self.tables)
         self.of_table: defaultdict[str, list[Row]] = defaultdict(list)
@@ -256,9 +254,7 @@ def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _verdict(story: _Story) -> tuple[str, str, str]:
     states, total = story.states, len(story.tables)
-    parts = [
-        f"{_many(states['published'], 'table')} of {total:,} published" if total else "no table selected"
-    ]
+    parts = [f"{_many(states['published'], 'table')} of {total:,} published" if total else "no table selected"]
     for state, word in (("failed", "failed"), ("busy", "held by another run"), ("parked", "parked")):
         parts += [f"{states[state]:,} {word}"] if states[state] else []
     unfinished = states["running"] + states["planned"]
@@ -320,9 +316,7 @@ def _numbers(story: _Story) -> str:
         ("Retries", f"{len(retries):,}", f"{waited} of waiting" if retries else "none needed"),
         ("Chunks", f"{verified:,}", f"of {len(story.chunks):,} verified"),
     ]
-    return "".join(
-        f"<div><dt>{name}</dt><dd>{value}<p>{note}</p></dd></div>" for name, value, note in numbers
-    )
+    return "".join(f"<div><dt>{name}</dt><dd>{value}<p>{note}</p></dd></div>" for name, value, note in numbers)
 
 
 def _errors(story: _Story) -> str:
@@ -382,8 +376,7 @@ def _timeline(story: _Story) -> str:
         )
     used = {_STATES.get(bar.state, _STATES["running"]) for bar in kept}
     keys = "".join(
-        f'<span><svg aria-hidden="true"><rect width="22" height="12" rx="2" class="b {tone}"/></svg>'
-        f"{word}</span>"
+        f'<span><svg aria-hidden="true"><rect width="22" height="12" rx="2" class="b {tone}"/></svg>{word}</span>'
         for tone, word in _STATES.values()
         if (tone, word) in used
     )

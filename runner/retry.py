@@ -70,7 +70,7 @@ async def retrying(
         before_sleep=before_sleep,
         reraise=True,
     )
-    result = await retry(work)
+    result: ResultT = await retry(work)
     limits.budget.earn()
     limits.concurrency.succeeded()
     return result

@@ -38,9 +38,7 @@ def _specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
         own = config.model_json_schema(by_alias=True)
         definitions.update(own.pop("$defs", {}))
         properties = {**base["properties"], **own["properties"], "type": {"const": kind}}
-        alternatives.append(
-            {"type": "object", "title": kind, "properties": properties, "additionalProperties": False}
-        )
+        alternatives.append({"type": "object", "title": kind, "properties": properties, "additionalProperties": False})
     if name == "DestinationSpec":
         # Without a type: a connection is named, or the default is meant.
         properties = {key: value for key, value in base["properties"].items() if key != "type"}

@@ -232,8 +232,6 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def make_chunk(
-    scan: Scan, index: int, bounds: dict[str, Any], *, storage: str | None, rows: int, size: int
-) -> Chunk:
+def make_chunk(scan: Scan, index: int, bounds: dict[str, Any], *, storage: str | None, rows: int, size: int) -> Chunk:
     """Make a chunk whose id depends on what is read and nothing else."""
     return Chunk(fingerprint([scan.digest(), bounds]), index, bounds, storage, rows, size)

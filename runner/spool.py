@@ -148,11 +148,12 @@ class ChunkWriter:
             assert self._writer is not None
             assert self._file is not None
             self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-            if self._file.tell() >= FILE_BYTES:
+            unfinished = self._file.tell()
+            if unfinished >= FILE_BYTES:
                 self._close()
+                unfinished = 0
         except OSError as error:
             raise _disk_error(error) from error
-        unfinished = self._file.tell() if self._file is not None else 0
         self._bytes = unfinished + sum(path.stat().st_size for path in self._finished)
 
     def _open(self) -> None:

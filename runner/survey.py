@@ -77,9 +77,7 @@ async def survey(
     """
     async with source.session(1) as session:
         tables = await session.discover(patterns(settled.job))
-        plan = make_plan(
-            settled, tables, max_name=destination.max_name, promises=destination.promises, only=only
-        )
+        plan = make_plan(settled, tables, max_name=destination.max_name, promises=destination.promises, only=only)
         writer = destination.writer(plan.dataset)
         try:
             found = await anyio.to_thread.run_sync(writer.read_state, None)
@@ -92,9 +90,7 @@ async def survey(
             mark = state_row.mark if state_row and state_row.cursor == table.cursor else None
             scan = windowed(table, mark).scan
             large = scan.table.rows > limits.chunk_rows or scan.table.bytes > limits.chunk_bytes
-            chunks[table.name] = (
-                len(await session.chunks(scan, limits.chunk_rows, limits.chunk_bytes)) if large else 1
-            )
+            chunks[table.name] = len(await session.chunks(scan, limits.chunk_rows, limits.chunk_bytes)) if large else 1
         position = session.position
     return Survey(plan, found, position, await anyio.to_thread.run_sync(_estimate, settled, plan, chunks, state))
 

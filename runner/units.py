@@ -104,9 +104,7 @@ Size = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema({"anyOf": [{**_text, "pattern": _SIZE, "examples": ["256MiB"]}, {"type": "integer"}]}),
 ]
-Rate = Annotated[
-    float, BeforeValidator(parse_rate), WithJsonSchema({**_text, "pattern": _RATE, "examples": ["50/s"]})
-]
+Rate = Annotated[float, BeforeValidator(parse_rate), WithJsonSchema({**_text, "pattern": _RATE, "examples": ["50/s"]})]
 Share = Annotated[
     float, BeforeValidator(parse_share), WithJsonSchema({**_text, "pattern": _SHARE, "examples": ["80%"]})
 ]

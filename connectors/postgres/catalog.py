@@ -75,11 +75,7 @@ from (select relid as oid from pg_partition_tree($1::oid::regclass) union select
 
 async def discover(connection: Any, config: PostgresConfig, patterns: Sequence[str]) -> list[Table]:
     """Return what the patterns name; a partition once, with its parent; views only on request."""
-    found = [
-        relation
-        for relation in await connection.fetch(_RELATIONS)
-        if _wanted(relation, config, patterns)
-    ]
+    found = [relation for relation in await connection.fetch(_RELATIONS) if _wanted(relation, config, patterns)]
     oids = [relation["oid"] for relation in found]
     columns = _by_oid(await connection.fetch(_COLUMNS, oids))
     indexes = _by_oid(await connection.fetch(_INDEXES, oids))
@@ -138,4 +134,3 @@ def _column(row: Any) -> Column:
         note=note,
         comment=row["comment"],
     )
-

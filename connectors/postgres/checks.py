@@ -37,7 +37,9 @@ async def diagnose(connections: Connections, patterns: Sequence[str]) -> list[tu
     if version < _MIN_VERSION:
         checks.append(("warn", f"PostgreSQL {version} is older than {_MIN_VERSION}", "it is not tested with"))
     elif version < 14:
-        checks.append(("warn", "before PostgreSQL 14, tables are split by key only", "large tables without one take long"))
+        checks.append(
+            ("warn", "before PostgreSQL 14, tables are split by key only", "large tables without one take long")
+        )
     if connections.pooled:
         checks.append(
             (
@@ -55,7 +57,9 @@ async def diagnose(connections: Connections, patterns: Sequence[str]) -> list[tu
             )
         )
     if facts["encoding"] == "SQL_ASCII":
-        checks.append(("warn", "the database does not check its text (SQL_ASCII)", "values that are not UTF-8 fail their table"))
+        checks.append(
+            ("warn", "the database does not check its text (SQL_ASCII)", "values that are not UTF-8 fail their table")
+        )
     if facts["free"] < 5:
         checks.append(("warn", f"only {facts['free']} connections are free", "lower limits.connections"))
     denied = [table for table in tables if not table.readable]
@@ -65,7 +69,9 @@ async def diagnose(connections: Connections, patterns: Sequence[str]) -> list[tu
         selects = "; ".join(
             f"grant select on {quote(t.schema)}.{quote(t.name)} to {quote(facts['user'])}" for t in denied[:20]
         )
-        checks.append(("fail", f"{facts['user']} may not read {len(denied)} of {len(tables)} tables", f"{usage}; {selects};"))
+        checks.append(
+            ("fail", f"{facts['user']} may not read {len(denied)} of {len(tables)} tables", f"{usage}; {selects};")
+        )
     else:
         checks.append(("ok", f"{facts['user']} may read all {len(tables)} tables", ""))
     return checks

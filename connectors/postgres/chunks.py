@@ -42,9 +42,7 @@ class _Leaf:
     rows: int
 
 
-async def split(
-    connection: Any, scan: Scan, rows: int, size: int, *, consistent: bool, version: int
-) -> list[Chunk]:
+async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent: bool, version: int) -> list[Chunk]:
     """Split a scan into disjoint chunks that cover it whatever is written meanwhile.
 
     Args:

@@ -126,4 +126,3 @@ class Connections:
             with contextlib.suppress(Exception), anyio.move_on_after(2, shield=True):
                 await connection.close()
             connection.terminate()
-

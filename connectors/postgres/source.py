@@ -89,8 +89,7 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
         snapshot = await leader.fetchval("select pg_export_snapshot()")
         token = await leader.fetchval("select pg_current_snapshot()::text")
         lsn = await leader.fetchval(
-            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() "
-            "else pg_current_wal_lsn() end::text"
+            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise translate(error) from error
@@ -178,9 +177,7 @@ class PostgresSession:
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         async with self.begin(table=scan.table.qualified) as connection:
-            return await split(
-                connection, scan, rows, size, consistent=self.position.consistent, version=self.version
-            )
+            return await split(connection, scan, rows, size, consistent=self.position.consistent, version=self.version)
 
     @contextlib.asynccontextmanager
     async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[CopyReading]:
@@ -209,6 +206,7 @@ class PostgresSession:
                         yield reading
                     finally:
                         receive.close()
+                        send.close()
                         if reading.source_rows is None:
                             group.cancel_scope.cancel()
 
@@ -306,4 +304,3 @@ def _select(scan: Scan) -> str:
         name = quote(column.name)
         parts.append(f"array_to_json({name})" if column.json and column.note else name)
     return ", ".join(parts)
-

@@ -55,4 +55,3 @@ def _numeric(typmod: int) -> tuple[pa.DataType, bool, str | None]:
     if precision > 38 or not 0 <= scale <= precision:
         return pa.string(), False, f"numeric({precision},{scale}) as text"
     return pa.decimal128(precision, scale), False, None
-

@@ -84,7 +84,8 @@ def _look_around(warehouse: Path, query: str) -> None:
     print("\nLook around:")
     print(f"  {runner} show latest                          every table of the run")
     print(f"  {runner} show latest --table shop.orders      its chunks")
-    print(f"  {runner.with_name('python')} -c \"import duckdb; duckdb.connect('{warehouse}').sql('''{query}''').show()\"\n")
+    look = f"import duckdb; duckdb.connect('{warehouse}').sql('''{query}''').show()"
+    print(f'  {runner.with_name("python")} -c "{look}"\n')
     with duckdb.connect(str(warehouse), read_only=True) as connection:
         print(connection.sql(query).limit(8))
 

@@ -109,13 +109,11 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self.port = self.port or _free_port()
-        options = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
+        settings = {**self._settings, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    str(self._binaries / "postgres"), "-D", str(self.data), "-p", str(self.port),
-                    "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", *options,
-                ],  # fmt: skip
+                [str(self._binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,8 +149,11 @@ class PostgresServer:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready" and self._process is not None and lines[0] == str(
-            self._process.pid
+        return (
+            len(lines) >= 8
+            and lines[7].strip() == "ready"
+            and self._process is not None
+            and lines[0] == str(self._process.pid)
         )
 
     def _data_folder(self) -> Path:

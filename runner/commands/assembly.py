@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from runner.backfill import Backfill, Options, Result
 from runner.clock import SystemClock
-from runner.errors import JobFileError, NotYet, UsageError
+from runner.errors import JobFileError, NotYet, RunnerError, UsageError
 from runner.events import Stream
 from runner.jobfile import SettledJob
 from runner.load import Destination
@@ -138,7 +138,11 @@ def run_job(
             result = run_async(lambda: _with_signals(backfill))
     finally:
         events.close()
-    write_report(result.folder)
+    try:
+        write_report(result.folder)
+    except RunnerError as error:
+        # The rows are safe; a report can be written again: runner report RUN.
+        sys.stderr.write(f"warning: no report: {error.message}\n")
     return result
 
 

@@ -18,10 +18,10 @@ def command(
     """Check connections, grants, versions and disk, and say what to do; changes nothing."""
     import json as jsonlib
 
-    from runner.commands.screen import screen
     from rich.markup import escape
 
     from runner.commands.assembly import make_destination, make_source, run_async, state_folder
+    from runner.commands.screen import screen
     from runner.doctor import examine
     from runner.jobfile import load_job
     from runner.secrets import environment

@@ -35,9 +35,13 @@ def command(
 
     remember(source_uri)
     scheme = urlsplit(source_uri).scheme
-    kinds = {alias: (kind, plugin) for kind, plugin in load_plugins("runner.sources").items() for alias in plugin.schemes}
+    kinds = {
+        alias: (kind, plugin) for kind, plugin in load_plugins("runner.sources").items() for alias in plugin.schemes
+    }
     if scheme not in kinds:
-        raise UsageError(f"There is no source for {scheme or 'that'}://.", guidance=f"Known: {', '.join(sorted(kinds))}.")
+        raise UsageError(
+            f"There is no source for {scheme or 'that'}://.", guidance=f"Known: {', '.join(sorted(kinds))}."
+        )
     kind, plugin = kinds[scheme]
     database = urlsplit(source_uri).path.strip("/") or kind
     job = normalise(name or database, 40)
@@ -88,7 +92,7 @@ def _text(job: str, kind: str, reference: str, tables: list[Table], schema: str)
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"name: {job}",
-        f"source: {{type: {kind}, dsn: \"${{{reference}}}\"}}",
+        f'source: {{type: {kind}, dsn: "${{{reference}}}"}}',
         "destination:",
         "  type: duckdb",
         f"  dataset: raw_{job}",

@@ -11,7 +11,6 @@ from runner.commands import options as opt
 
 if TYPE_CHECKING:
     from runner.jobfile import SettledJob
-    from runner.plan import TablePlan
     from runner.survey import Survey
 
 
@@ -56,9 +55,9 @@ def command(
 
 
 def _print(found: Survey, destination: str, drift: dict[str, str], *, quiet: bool) -> None:
-    from runner.commands.screen import screen
     from rich.table import Table
 
+    from runner.commands.screen import screen
     from runner.units import format_seconds, format_size
 
     console = screen()
@@ -69,9 +68,7 @@ def _print(found: Survey, destination: str, drift: dict[str, str], *, quiet: boo
         table = one.scan.table
         chunks = str(found.estimate.chunks[one.name])
         size = format_size(table.bytes)
-        grid.add_row(
-            one.name, one.target.name, one.mode, found.effect(one), f"{table.rows:,}", size, chunks, one.why
-        )
+        grid.add_row(one.name, one.target.name, one.mode, found.effect(one), f"{table.rows:,}", size, chunks, one.why)
     if not quiet:
         console.print(grid)
     for rejected in found.plan.rejected:
@@ -110,7 +107,11 @@ def _explain(settled: SettledJob, found: Survey) -> None:
         print(f"  effect: {found.effect(one)}")
         origin: dict[str, tuple[Any, str]] = {}
         layers = [("defaults", settled.job.defaults)]
-        layers += [(f"tables: {pattern}", entry or TableEntry()) for pattern, entry in settled.job.tables.items() if matches(pattern, one.name)]
+        layers += [
+            (f"tables: {pattern}", entry or TableEntry())
+            for pattern, entry in settled.job.tables.items()
+            if matches(pattern, one.name)
+        ]
         for place, entry in layers:
             for key in entry.model_fields_set:
                 origin[key.rstrip("_")] = (getattr(entry, key), place)

@@ -13,10 +13,10 @@ def command(
     """List the runs of this machine, newest first."""
     import json as jsonlib
 
-    from runner.commands.screen import screen
     from rich.table import Table
 
     from runner.commands.assembly import state_folder
+    from runner.commands.screen import screen
     from runner.ledger import LedgerReader
 
     folder = state_folder(Path.cwd(), state_dir)

@@ -45,10 +45,13 @@ def command(
     return 0
 
 
-def _print_run(record: dict[str, Any], tables: list[dict[str, Any]], chunks: list[dict[str, Any]], *, quiet: bool) -> None:
-    from runner.commands.screen import screen
+def _print_run(
+    record: dict[str, Any], tables: list[dict[str, Any]], chunks: list[dict[str, Any]], *, quiet: bool
+) -> None:
     from rich.markup import escape
     from rich.table import Table
+
+    from runner.commands.screen import screen
 
     console = screen()
     console.print(
@@ -78,8 +81,9 @@ def _print_run(record: dict[str, Any], tables: list[dict[str, Any]], chunks: lis
 
 
 def _print_chunks(chunks: list[dict[str, Any]]) -> None:
-    from runner.commands.screen import screen
     from rich.table import Table
+
+    from runner.commands.screen import screen
 
     grid = Table("chunk", "bounds", "state", "epoch", "rows", "seconds", box=None, pad_edge=False)
     for chunk in chunks:

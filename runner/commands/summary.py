@@ -27,13 +27,13 @@ def print_result(result: Result, output: Output) -> None:
     console = screen()
     published = [item for item in result.items if item.state == "published"]
     rows = sum(item.rows for item in published)
-    size = sum(item.plan.scan.table.bytes for item in published)
+    size = sum(item.bytes for item in published)
     chunks = sum(len(item.chunks) for item in published)
     style = {0: "green", 1: "red"}.get(result.exit_code, "yellow")
     speed = rows / max(result.seconds, 0.001)
     console.print(f"\n[bold {style}]Run {result.run} {_WORDS[result.exit_code]}[/] in {format_seconds(result.seconds)}")
     console.print(
-        f"  {len(published)} tables published · {rows:,} rows · {format_size(size)} at the source · "
+        f"  {len(published)} tables published · {rows:,} rows · {format_size(size)} as Parquet · "
         f"{chunks} chunks · {speed:,.0f} rows/s"
     )
     if result.skipped:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -52,7 +52,7 @@ class DuckDB:
 
     config_model = DuckDBConfig
     max_name = 63
-    promises = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+    promises: ClassVar[dict[str, str]] = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         config = DuckDBConfig.model_validate(options)

@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg2
 import pyarrow as pa
@@ -55,7 +55,7 @@ class Postgres:
 
     config_model = PostgresConfig
     max_name = 63
-    promises = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+    promises: ClassVar[dict[str, str]] = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._dsn = PostgresConfig.model_validate(options).dsn
@@ -151,9 +151,7 @@ class PostgresWriter(TransactionalWriter):
         assert isinstance(cursor, _PostgresCursor)
         names = ", ".join(quote(column.name) for column in target.columns)
         sources = [column.source for column in target.columns]
-        cursor.copy(
-            f"copy {stage} ({names}, _runner_chunk) from stdin (format csv)", _CsvStream(files, sources, chunk)
-        )
+        cursor.copy(f"copy {stage} ({names}, _runner_chunk) from stdin (format csv)", _CsvStream(files, sources, chunk))
 
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
         table, stage = self.name(target.name), self.name(target.stage)

@@ -19,7 +19,6 @@ from runner.errors import (
     DiskFull,
     KeyNotUnique,
     LeaseLost,
-    NotOurs,
     ReadOnly,
     RunnerError,
     SchemaConflict,
@@ -40,6 +39,7 @@ from runner.load import (
     TargetColumn,
 )
 from runner.naming import quote
+from runner.plan import not_ours
 from runner.writers.registry import RegistryClient, register
 
 _CHUNK = "_runner_chunk"
@@ -161,9 +161,7 @@ class TransactionalWriter(abc.ABC):
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
                 values = ", ".join(f"(?, ?, ?, ?, ?, {_NOW} + {LEASE_SECONDS})" for _ in part)
-                flat = [
-                    value for table in part for value in (table, lease.run, lease.token, lease.host, lease.pid)
-                ]
+                flat = [value for table in part for value in (table, lease.run, lease.token, lease.host, lease.pid)]
                 cursor.execute(
                     f"insert into {leases} as l (table_name, run, token, host, pid, expires_at) values {values} "
                     "on conflict (table_name) do update set run = excluded.run, token = excluded.token, "
@@ -260,12 +258,8 @@ class TransactionalWriter(abc.ABC):
             for column in target.columns
         ]
         cursor.execute(f"drop table if exists {self.name(target.stage)}")
-        cursor.execute(
-            f"create table {self.name(target.stage)} ({', '.join(columns)}, {_CHUNK} {self.text_type})"
-        )
-        cursor.execute(
-            f"delete from {self.name('_runner_chunks')} where table_name = ?", [target.name]
-        )
+        cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {_CHUNK} {self.text_type})")
+        cursor.execute(f"delete from {self.name('_runner_chunks')} where table_name = ?", [target.name])
 
     def _published(self, cursor: Cursor, publication: Publication) -> bool:
         sql = f"select 1 from {self.name('_dlt_loads')} where load_id = ?"
@@ -301,14 +295,10 @@ class TransactionalWriter(abc.ABC):
         self._record(cursor, lease, target, publication)
 
     def _count(self, cursor: Cursor, target: Target, publication: Publication) -> None:
-        found = dict(
-            cursor.rows(f"select {_CHUNK}, count(*) from {self.name(target.stage)} group by {_CHUNK}")
-        )
+        found = dict(cursor.rows(f"select {_CHUNK}, count(*) from {self.name(target.stage)} group by {_CHUNK}"))
         expected = {chunk: rows for chunk, rows in publication.chunks.items() if rows}
         if found != expected:
-            wrong = sorted(
-                chunk for chunk in {*found, *expected} if found.get(chunk, 0) != expected.get(chunk, 0)
-            )
+            wrong = sorted(chunk for chunk in {*found, *expected} if found.get(chunk, 0) != expected.get(chunk, 0))
             first = wrong[0]
             raise VerifyFailed(
                 f"{len(wrong)} chunks differ; in chunk {first} the source sent {expected.get(first, 0)} rows "
@@ -341,9 +331,7 @@ class TransactionalWriter(abc.ABC):
     def _wanted(self, target: Target) -> dict[str, str]:
         return {column.name: self.sql_type(column) for column in target.columns}
 
-    def _evolve(
-        self, cursor: Cursor, target: Target, existing: dict[str, str], publication: Publication
-    ) -> list[str]:
+    def _evolve(self, cursor: Cursor, target: Target, existing: dict[str, str], publication: Publication) -> list[str]:
         """Make the published table fit the rows; return what changed, in words."""
         wanted = self._wanted(target)
         differences = _differences(existing, wanted)
@@ -380,9 +368,7 @@ class TransactionalWriter(abc.ABC):
     def _delete_range(self, cursor: Cursor, target: Target, bounds: Range) -> None:
         column = next(column for column in target.columns if column.name == bounds.column)
         sides = [(">=", bounds.start), ("<", bounds.end)]
-        conditions = [
-            f"{quote(column.name)} {sign} cast(? as {self.sql_type(column)})" for sign, side in sides if side
-        ]
+        conditions = [f"{quote(column.name)} {sign} cast(? as {self.sql_type(column)})" for sign, side in sides if side]
         cursor.execute(
             f"delete from {self.name(target.name)} where {' and '.join(conditions)}",
             [side for _, side in sides if side],
@@ -435,14 +421,8 @@ class TransactionalWriter(abc.ABC):
                 cursor.execute(f"insert into {schemas} values (?, ?)", [target.name, target.digest()])
             cursor.execute("commit")
 
-    def close(self) -> None:
-        """Nothing stays open between calls."""
-
-
-def not_ours(table: str, owner: tuple[str, str] | None) -> NotOurs:
-    """Return the error for a table that another source made."""
-    made = f"was made from {owner[0]} {owner[1]}" if owner else "was not made by this tool"
-    return NotOurs(f"The table {table} exists at the destination and {made}.", table=table)
+    def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
+        """Close what stays open between calls."""
 
 
 def _differences(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -77,9 +77,9 @@ def test_column_rules_merge_by_column_and_the_later_wins():
 
 
 def test_a_column_rule_of_a_later_entry_stands_last():
-    found = job(
-        {"*": {"columns": {"email": "mask", "e*": "drop"}}, "shop.*": {"columns": {"email": "hash"}}}
-    ).entry("shop.customers")
+    found = job({"*": {"columns": {"email": "mask", "e*": "drop"}}, "shop.*": {"columns": {"email": "hash"}}}).entry(
+        "shop.customers"
+    )
     assert list(found.columns)[-1] == "email"
 
 

@@ -35,9 +35,7 @@ def run(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(
-    name: str, state: str = "published", error: dict[str, str] | None = None, **changes: Any
-) -> dict[str, Any]:
+def table(name: str, state: str = "published", error: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
     ended = state in ("published", "failed")
     return {
         "name": name, "destination": name.replace(".", "__"), "mode": "full", "digest": "", "state": state,
@@ -63,9 +61,7 @@ def event(when: float, action: str, /, **data: Any) -> dict[str, Any]:
     return {"at": at(when), "level": "info", "action": action, **data}
 
 
-def story(
-    name: str, slot: int = 1, begin: float = 1, end: float = 4, how: str = "published"
-) -> list[dict[str, Any]]:
+def story(name: str, slot: int = 1, begin: float = 1, end: float = 4, how: str = "published") -> list[dict[str, Any]]:
     return [
         event(begin, "table_started", table=name, slot=slot, mode="full", chunks=1, rows=1000),
         event(end - 0.5, "chunk_spooled", table=name, chunk="c0", rows=1000, bytes=2048, seconds=1.0),
@@ -188,9 +184,7 @@ def test_failures_come_first_with_guidance_and_tables_of_one_cause_together() ->
             "guidance": "Grant it: `runner doctor JOB` prints the statements."})
         for index in range(40)
     ]  # fmt: skip
-    parked = table(
-        "shop.z", "parked", {"error": "Parked", "message": "Parked until noon.", "guidance": "Later."}
-    )
+    parked = table("shop.z", "parked", {"error": "Parked", "message": "Parked until noon.", "guidance": "Later."})
     text = render(run(exit_code=1, state="failed"), [parked, *denied], [], [], BEGIN)
     found = Page(text)
     assert "Ended with failures" in found.text
@@ -251,9 +245,7 @@ def test_events_may_end_anywhere() -> None:
 
 def test_a_slot_taken_again_ends_what_was_in_it() -> None:
     events = [*BEGIN, story("shop.a")[0], *story("shop.b", 1, 3, 5), event(10, "run_finished")]
-    found = page(
-        run(exit_code=3, state="interrupted"), [table("shop.a", "running"), table("shop.b")], [], [], events
-    )
+    found = page(run(exit_code=3, state="interrupted"), [table("shop.a", "running"), table("shop.b")], [], [], events)
     assert found.bars() == ["b none", "b ok"]
 
 
@@ -340,9 +332,7 @@ async def _write_ledger(path: Path) -> None:
     await anyio.to_thread.run_sync(ledger.close)
 
 
-@pytest.mark.parametrize(
-    "events", [None, "", '{"at": "2026-11-', '[1]\nnull\n{}\n{"at": 5, "action": "warned"}\n']
-)
+@pytest.mark.parametrize("events", [None, "", '{"at": "2026-11-', '[1]\nnull\n{}\n{"at": 5, "action": "warned"}\n'])
 async def test_the_page_is_written_for_its_owner_whatever_the_events_look_like(
     tmp_path: Path, events: str | None
 ) -> None:

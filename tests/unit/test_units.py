@@ -152,9 +152,7 @@ def test_durations_read_back(number, unit):
 
 
 def test_units_in_models():
-    values = Values.model_validate(
-        {"duration": "5m", "size": "1KiB", "rate": "10/s", "share": "50%", "lag": "1h"}
-    )
+    values = Values.model_validate({"duration": "5m", "size": "1KiB", "rate": "10/s", "share": "50%", "lag": "1h"})
     assert values.duration == timedelta(minutes=5)
     assert values.size == 1024
     assert values.rate == 10

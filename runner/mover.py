@@ -1,0 +1,466 @@
+"""Moves one table: chunks, reading, loading, one picture of all of it, publishing; its failure is a record."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from runner.clock import Clock
+from runner.epochs import Epoch, Epochs
+from runner.errors import Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged
+from runner.events import (
+    ChunkLoaded,
+    ChunkSpooled,
+    Retried,
+    SchemaChanged,
+    Stream,
+    TableFailed,
+    TableParked,
+    TablePublished,
+    TableReplanned,
+    TableStarted,
+    TableVerified,
+    Warned,
+)
+from runner.executor import Executor
+from runner.jobfile import SettledJob
+from runner.ledger import Ledger, Statement, insert, update
+from runner.limits import SourceLimits
+from runner.load import ChunkLoad, Loader, Publication, TableWork
+from runner.plan import TablePlan, bounded, target_range
+from runner.record import ChunkState, Item, chunk_row
+from runner.retry import retrying
+from runner.secrets import redact
+from runner.spool import Spool, SpooledChunk
+from runner.tasks import task_group
+
+_MIN_RESERVE = 2**20
+_REPLANS = 3
+_ROUNDS = 5
+
+
+class Mover:
+    """Moves the tables of one run, each from plan to published.
+
+    Args:
+        source: The limits that all reads of the source share.
+        verify: Whether counts are compared before a table is published.
+        on_failure: Told of each failure after it is on record.
+    """
+
+    def __init__(
+        self,
+        settled: SettledJob,
+        *,
+        clock: Clock,
+        stream: Stream,
+        source: SourceLimits,
+        epochs: Epochs,
+        executor: Executor,
+        spool: Spool,
+        ledger: Ledger,
+        loader: Loader,
+        verify: bool,
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._limits = settled.limits
+        self._retry = settled.job.retry
+        self._schema = settled.job.schema_
+        self._clock = clock
+        self._stream = stream
+        self._source = source
+        self._epochs = epochs
+        self._executor = executor
+        self._spool = spool
+        self._ledger = ledger
+        self._loader = loader
+        self._verify = verify
+        self._on_failure = on_failure
+        self._slots = list(range(settled.limits.tables, 0, -1))
+        self._last_load_id = 0.0
+        self.draining = False
+
+    async def move(self, item: Item) -> None:
+        """Move one table; whatever happens to it is a record (L6)."""
+        slot = self._slots.pop()
+        try:
+            for _ in range(_REPLANS):
+                try:
+                    await self._attempt(item, slot)
+                    return
+                except TableChanged as changed:
+                    await self._replan(item, changed)
+            await self._attempt(item, slot)
+        except Parked as parked:
+            await self._record_parked(item, parked)
+            raise
+        except Interrupted:
+            pass
+        except RunnerError as error:
+            await self._record_failure(item, error)
+        except Exception as error:  # a defect of ours must not stop the other tables either
+            trace = redact("".join(traceback.format_exception(error)))
+            await anyio.to_thread.run_sync(_note_defect, self._spool.folder.parent, f"{item.name}\n{trace}\n")
+            await self._record_failure(
+                item,
+                RunnerError(
+                    f"An unexpected {type(error).__name__}: {redact(str(error))}",
+                    guidance="This is a defect of the runner; defects.log in the run's folder has the details.",
+                ),
+            )
+        finally:
+            self._slots.append(slot)
+
+    async def _attempt(self, item: Item, slot: int) -> None:
+        item.began = item.began or self._clock.monotonic()
+        item.state = "running"
+        if not item.chunks:
+            await self._plan_chunks(item)
+        await self._ledger.write(
+            update("tables", {"name": item.name}, state="running", started=self._clock.now().isoformat())
+        )
+        rows = item.plan.scan.table.rows
+        self._stream.emit(TableStarted(item.name, slot, item.plan.mode, len(item.chunks), rows))
+        pending = [state for state in item.chunks if state.state in ("planned", "reading", "spooled")]
+        await self._each(item, pending)
+        epoch = await self._agree(item)
+        await self._publish(item, epoch)
+
+    async def _plan_chunks(self, item: Item) -> None:
+        """Split the table and store the list before the first read; it is never computed again."""
+
+        async def once() -> None:
+            async with self._epochs.current() as epoch:
+                if _appends_by_cursor(item.plan) or not epoch.session.position.consistent:
+                    # Without one snapshot the mark comes first: rows written meanwhile are read again.
+                    await self._note_mark(item, epoch)
+                plan = bounded(item.plan, item.mark) if _appends_by_cursor(item.plan) else item.plan
+                limits = self._limits
+                size = min(limits.chunk_bytes, max(_MIN_RESERVE, limits.disk // 4))
+                chunks = await epoch.session.chunks(plan.scan, limits.chunk_rows, size)
+                item.plan = plan
+                item.chunks = [ChunkState(chunk) for chunk in chunks]
+
+        await self._tried(item, once)
+        await self._ledger.write(
+            update("tables", {"name": item.name}, plan=json.dumps(item.stored_plan()), mark=item.mark,
+                   epoch=item.mark_epoch),
+            *(chunk_row(item.name, state) for state in item.chunks),
+        )  # fmt: skip
+
+    async def _note_mark(self, item: Item, epoch: Epoch) -> None:
+        """Take the high-water mark in the picture that the rows come from (L8)."""
+        if not self._lacks_mark(item, epoch.number):
+            return
+        mark = await epoch.session.high_water(item.plan.scan)
+        item.mark, item.mark_epoch = (mark.value if mark else None), epoch.number
+        if mark is not None and not mark.exact and not item.plan.entry.lag and item.plan.mode != "full":
+            self._stream.emit(
+                Warned(item.name, "rows committed late may be missed: give the table a lag, or the user pg_monitor")
+            )
+
+    def _lacks_mark(self, item: Item, epoch: int) -> bool:
+        if item.plan.cursor is None or item.plan.range is not None:
+            return False
+        # The end of what append reads is its mark, whatever epoch reads it.
+        return item.mark_epoch != epoch and not (item.mark_epoch and _appends_by_cursor(item.plan))
+
+    async def _each(self, item: Item, states: Sequence[ChunkState]) -> None:
+        """Read and load chunks, a bounded number of them at once."""
+        width = anyio.CapacityLimiter(max(2, self._limits.connections))
+        alone = len(item.chunks) == 1
+
+        async def one(state: ChunkState, holder: object) -> None:
+            try:
+                if state.state != "spooled":
+                    await self._read(item, state)
+                if not alone:
+                    await self._load(item, state)
+            finally:
+                width.release_on_behalf_of(holder)
+
+        async with task_group() as group:
+            for state in states:
+                holder = object()
+                await width.acquire_on_behalf_of(holder)
+                if self.draining:
+                    width.release_on_behalf_of(holder)
+                    break
+                group.start_soon(one, state, holder)
+        if any(state.state in ("planned", "reading") for state in item.chunks):
+            raise Interrupted
+
+    async def _read(self, item: Item, state: ChunkState, under: Epoch | None = None) -> None:
+        began = self._clock.monotonic()
+        chunk, scan = state.chunk, item.plan.scan
+
+        async def once() -> tuple[SpooledChunk, Epoch]:
+            amount = await self._spool.disk.reserve(max(chunk.bytes, _MIN_RESERVE) + state.reserve_more)
+            given = False
+            try:
+                async with self._source.request(), self._epochs.current() as current:
+                    epoch = under or current
+                    given = True
+                    try:
+                        return await self._executor.read(epoch.session, scan, chunk, self._spool, amount), epoch
+                    except SnapshotLost:
+                        self._epochs.end(epoch, "the snapshot was lost")
+                        raise
+                    except SpoolFull:
+                        state.reserve_more = max(state.reserve_more, chunk.bytes, _MIN_RESERVE) * 2
+                        raise
+            finally:
+                if not given:
+                    self._spool.disk.release(amount)
+
+        def may_retry(error: RunnerError) -> bool:
+            lost = isinstance(error, SnapshotLost) and under is not None
+            hopeless = isinstance(error, SpoolFull) and state.reserve_more > 4 * self._spool.disk.total
+            return error.retriable and not lost and not hopeless
+
+        spooled, epoch = await self._tried(item, once, chunk=chunk.id, may_retry=may_retry)
+        token = epoch.session.position.token
+        seconds = self._clock.monotonic() - began
+        await self._ledger.write(
+            update(
+                "chunks",
+                {"table_name": item.name, "id": chunk.id},
+                state="spooled",
+                epoch=epoch.number,
+                token=token,
+                rows=spooled.rows,
+                bytes=spooled.bytes,
+                files=json.dumps(spooled.files),
+                seconds=seconds,
+            )
+        )
+        state.state, state.epoch, state.token = "spooled", epoch.number, token
+        state.rows, state.bytes, state.spooled = spooled.rows, spooled.bytes, spooled
+        self._stream.emit(ChunkSpooled(item.name, chunk.id, spooled.rows, spooled.bytes, round(seconds, 4)))
+
+    async def _tried(
+        self,
+        item: Item,
+        once: Callable[[], Any],
+        *,
+        chunk: str | None = None,
+        may_retry: Callable[[RunnerError], bool] = lambda error: error.retriable,
+    ) -> Any:
+        waiting: list[Statement] = []
+
+        def noticed(attempt: int, wait: float, error: RunnerError) -> None:
+            self._stream.emit(Retried(item.name, attempt, round(wait, 3), error.message))
+            waiting.append(
+                insert(
+                    "attempts",
+                    {
+                        "at": self._clock.now().isoformat(),
+                        "table_name": item.name,
+                        "chunk": chunk,
+                        "attempt": attempt,
+                        "wait": wait,
+                        "error": type(error).__name__,
+                        "message": error.message,
+                    },
+                )
+            )
+
+        try:
+            return await retrying(
+                once,
+                policy=self._retry,
+                clock=self._clock,
+                limits=self._source,
+                noticed=noticed,
+                may_retry=may_retry,
+            )
+        finally:
+            if waiting:
+                await self._ledger.write(*waiting)
+
+    def _chunk_load(self, state: ChunkState) -> ChunkLoad:
+        assert state.spooled is not None
+        files = tuple(self._spool.folder / name for name in state.spooled.files)
+        return ChunkLoad(state.chunk.id, state.epoch, files, state.rows, state.spooled.bytes)
+
+    async def _load(self, item: Item, state: ChunkState) -> None:
+        fresh, item.fresh = item.fresh, False
+        work = TableWork(item.plan.target, [self._chunk_load(state)], fresh=fresh)
+        await self._loader.load(work)
+        await self._ledger.write(update("chunks", {"table_name": item.name, "id": state.chunk.id}, state="loaded"))
+        state.state = "loaded"
+        await self._drop_spooled(state)
+        self._stream.emit(ChunkLoaded(item.name, state.chunk.id, state.rows))
+
+    async def _drop_spooled(self, state: ChunkState) -> None:
+        spooled, state.spooled = state.spooled, None
+        if spooled is not None:
+            await anyio.to_thread.run_sync(self._spool.remove, spooled)
+
+    async def _agree(self, item: Item) -> int:
+        """See to it that every chunk is from one epoch, or proved equal under one (L3)."""
+        for _ in range(_ROUNDS):
+            first = item.chunks[0].epoch
+            if all(state.epoch == first for state in item.chunks) and not self._lacks_mark(item, first):
+                return first
+            try:
+                async with self._epochs.current() as epoch:
+                    if not epoch.session.position.consistent:
+                        return first
+                    await self._agree_under(item, epoch)
+                    return epoch.number
+            except SnapshotLost:
+                continue
+        raise SnapshotLost(table=item.name)
+
+    async def _agree_under(self, item: Item, epoch: Epoch) -> None:
+        await self._note_mark(item, epoch)
+        old = [state for state in item.chunks if state.epoch != epoch.number]
+        width = anyio.CapacityLimiter(max(2, self._limits.connections // 2))
+
+        async def one(state: ChunkState) -> None:
+            async with width:
+                await self._tried(item, lambda: self._renew_chunk(item, state, epoch), chunk=state.chunk.id)
+
+        async with task_group() as group:
+            for state in old:
+                group.start_soon(one, state)
+
+    async def _renew_chunk(self, item: Item, state: ChunkState, epoch: Epoch) -> None:
+        async with self._source.request():
+            same = await epoch.session.unchanged(item.plan.scan, state.chunk, state.rows, state.token)
+        if same:
+            state.epoch, state.token = epoch.number, epoch.session.position.token
+            return
+        await self._drop_spooled(state)
+        await self._read(item, state, under=epoch)
+        if len(item.chunks) > 1:
+            await self._load(item, state)
+
+    async def _publish(self, item: Item, epoch: int) -> None:
+        plan = item.plan
+        if item.load_id is None:
+            item.load_id = self._new_load_id()
+            # Written before the commit: a repeat finds the same id in _dlt_loads and does nothing.
+            await self._ledger.write(
+                update("tables", {"name": item.name}, load_id=item.load_id, mark=item.mark, epoch=epoch)
+            )
+        waiting = [state for state in item.chunks if state.state == "spooled"]
+        publication = Publication(
+            load_id=item.load_id,
+            mode=plan.mode,
+            replace=item.replace,
+            chunks={state.chunk.id: state.rows for state in item.chunks},
+            digest=item.digest,
+            cursor=plan.cursor,
+            mark=item.mark if plan.range is None else None,
+            range=target_range(plan),
+            schema=self._schema,
+            check_key=bool(plan.target.key) and plan.key_from != "primary key",
+            verify=self._verify,
+            adopt=bool(plan.entry.adopt),
+        )
+        loads = [self._chunk_load(state) for state in waiting]
+        outcome = await self._loader.load(TableWork(plan.target, loads, publication, fresh=item.fresh))
+        rows = item.rows
+        await self._ledger.write(*item.published_at(self._clock.now()))
+        item.state = "published"
+        for state in item.chunks:
+            state.state = "verified" if publication.verify else "loaded"
+            await self._drop_spooled(state)
+        for change in outcome.changes:
+            self._stream.emit(SchemaChanged(item.name, change))
+        if publication.verify:
+            self._stream.emit(TableVerified(item.name, "counts", len(item.chunks), rows))
+        seconds = self._clock.monotonic() - (item.began or 0)
+        self._stream.emit(
+            TablePublished(item.name, plan.target.name, rows, item.bytes, round(seconds, 4), publication.mark)
+        )
+
+    def _new_load_id(self) -> str:
+        """Return an id in dlt's form, seconds since 1970, unique beyond one process by its last digits."""
+        now = max(self._clock.now().timestamp(), self._last_load_id + 1e-6)
+        self._last_load_id = now
+        return f"{now:.6f}{secrets.randbelow(10**9):09d}"
+
+    async def _replan(self, item: Item, changed: TableChanged) -> None:
+        """Begin a table again in a new epoch after its storage changed under us.
+
+        Raises:
+            TableChanged: Its columns changed: the plan no longer fits (L9).
+        """
+        self._stream.emit(TableReplanned(item.name, changed.message))
+        async with self._epochs.current() as epoch:
+            self._epochs.end(epoch, f"{item.name} changed")
+        async with self._epochs.current() as epoch:
+            found = await epoch.session.discover([item.name])
+        table = next((one for one in found if one.qualified == item.name), None)
+        if table is None:
+            raise RunnerError(f"{item.name} was dropped while it was read.", table=item.name)
+        before = item.plan.scan.table
+        if table.shape() != before.shape():
+            raise RunnerError(
+                f"{item.name} was altered while it was read: {_shape_difference(before.shape(), table.shape())}.",
+                guidance=changed.guidance,
+                table=item.name,
+            )
+        for state in item.chunks:
+            await self._drop_spooled(state)
+        item.plan = replace(item.plan, scan=item.plan.scan.over(table))
+        item.chunks, item.fresh, item.load_id = [], True, None
+        item.mark, item.mark_epoch = None, 0
+        await self._ledger.write(*item.forget())
+
+    async def _record_failure(self, item: Item, error: RunnerError) -> None:
+        item.state, item.error = "failed", error
+        await self._ledger.write(item.failed_at(self._clock.now(), error))
+        self._stream.emit(failure(item.name, error))
+        self._on_failure()
+
+    async def _record_parked(self, item: Item, parked: Parked) -> None:
+        item.state, item.error = "parked", parked
+        resume_at = parked.resume_at.isoformat()
+        await self._ledger.write(
+            update(
+                "tables",
+                {"name": item.name},
+                state="parked",
+                resume_at=resume_at,
+                error=json.dumps(parked.record()),
+            )
+        )
+        self._stream.emit(TableParked(item.name, resume_at, parked.message))
+        self._epochs.end_idle()
+
+
+def _note_defect(folder: Path, text: str) -> None:
+    with (folder / "defects.log").open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _appends_by_cursor(plan: TablePlan) -> bool:
+    return plan.mode == "append" and plan.cursor is not None and plan.range is None
+
+
+def failure(name: str, error: RunnerError) -> TableFailed:
+    """Return the event of a table's failure."""
+    return TableFailed(name, type(error).__name__, error.message, error.advice)
+
+
+def _shape_difference(before: list[list[Any]], after: list[list[Any]]) -> str:
+    old, new = {row[0]: row[1:] for row in before}, {row[0]: row[1:] for row in after}
+    parts = [f"{name} was added" for name in new if name not in old]
+    parts += [f"{name} was dropped" for name in old if name not in new]
+    parts += [
+        f"{name} changed from {old[name][0]} to {new[name][0]}"
+        for name in new
+        if name in old and old[name] != new[name]
+    ]
+    return ", ".join(parts) or "the order of its columns"

@@ -1,0 +1,225 @@
+"""A table at work, and how the ledger keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from runner.errors import RunnerError
+from runner.ledger import LedgerReader, Statement, delete, insert, update
+from runner.load import DatasetState
+from runner.plan import Rejected, TablePlan
+from runner.runs import RunFolder
+from runner.source import Chunk, Window
+from runner.spool import Spool, SpooledChunk
+
+
+@dataclass
+class ChunkState:
+    """A chunk and how far it came."""
+
+    chunk: Chunk
+    state: str = "planned"
+    epoch: int = 0
+    token: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    spooled: SpooledChunk | None = None
+    reserve_more: int = 0
+
+
+@dataclass
+class Item:
+    """A table at work.
+
+    Attributes:
+        digest: The plan's digest without the window that this run gave it.
+        replace: Whether publishing swaps the whole table.
+        fresh: Whether the staging table has to be made anew.
+        mark: The high-water mark of this run, taken in mark_epoch.
+        base: The load id that the destination's table had when it was planned.
+    """
+
+    plan: TablePlan
+    digest: str
+    chunks: list[ChunkState] = field(default_factory=list)
+    state: str = "planned"
+    replace: bool = True
+    fresh: bool = False
+    mark: str | None = None
+    mark_epoch: int = 0
+    load_id: str | None = None
+    base: str | None = None
+    error: RunnerError | None = None
+    began: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The table's name at the source."""
+        return self.plan.name
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes spooled so far, as Parquet."""
+        return sum(chunk.bytes for chunk in self.chunks)
+
+    def forget(self) -> list[Statement]:
+        """Return the statements that plan the table anew."""
+        return [
+            delete("chunks", table_name=self.name),
+            insert(
+                "tables",
+                {
+                    "name": self.name,
+                    "destination": self.plan.target.name,
+                    "mode": self.plan.mode,
+                    "digest": self.digest,
+                    "state": "planned",
+                    "plan": json.dumps(self.stored_plan()),
+                },
+            ),
+        ]
+
+    def published_at(self, now: datetime) -> list[Statement]:
+        """Return the statements that say the table is published, and its chunks verified."""
+        return [
+            update(
+                "tables",
+                {"name": self.name},
+                state="published",
+                rows=self.rows,
+                bytes=self.bytes,
+                finished=now.isoformat(),
+                error=None,
+                resume_at=None,
+            ),
+            update("chunks", {"table_name": self.name}, state="verified"),
+        ]
+
+    def failed_at(self, now: datetime, error: RunnerError) -> Statement:
+        """Return the statement that says why the table failed."""
+        return update(
+            "tables",
+            {"name": self.name},
+            state="failed",
+            finished=now.isoformat(),
+            error=json.dumps(error.record()),
+        )
+
+    def stored_plan(self) -> dict[str, Any]:
+        """Return what a resumed run needs of the plan, and what a reader wants to know."""
+        window = self.plan.scan.window
+        return {
+            "window": window.__dict__ if window else None,
+            "where": self.plan.scan.where,
+            "replace": self.replace,
+            "base": self.base,
+            "why": self.plan.why,
+            "rows": self.plan.scan.table.rows,
+            "bytes": self.plan.scan.table.bytes,
+        }
+
+
+def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: Spool) -> Item:
+    """Return a table as far as ledger and destination agree that it came (L5)."""
+    stored = json.loads(row["plan"])
+    window = Window(**stored["window"]) if stored["window"] else None
+    item = Item(
+        replace(table, scan=replace(table.scan, window=window, where=stored["where"])),
+        digest=table.digest(),
+        replace=stored["replace"],
+        state=row["state"],
+        mark=row["mark"],
+        mark_epoch=row["epoch"] or 0,
+        load_id=row["load_id"],
+        base=stored["base"],
+    )
+    published = state.tables.get(table.target.name)
+    if row["load_id"] and published and published.load_id == row["load_id"]:
+        # Committed there, and we were killed before our own row: the destination is the truth.
+        item.state = "published"
+    item.fresh = not any(key[0] == table.target.name for key in state.chunks)
+    item.chunks = [_restore_chunk(one, state, table.target.name, spool) for one in row["chunks"]]
+    return item
+
+
+def plan_row(item: Item) -> dict[str, Any]:
+    """Return a table as plan.json keeps it."""
+    return {
+        "table": item.name,
+        "destination": item.plan.target.name,
+        "mode": item.plan.mode,
+        "columns": item.plan.scan.table.shape(),
+        "key": item.plan.target.key,
+        **item.stored_plan(),
+    }
+
+
+def chunk_row(table: str, state: ChunkState) -> Statement:
+    """Return the statement that stores a chunk of the plan."""
+    chunk = state.chunk
+    return insert(
+        "chunks",
+        {
+            "table_name": table,
+            "id": chunk.id,
+            "position": chunk.index,
+            "bounds": json.dumps(chunk.bounds),
+            "storage": chunk.storage,
+            "rows_estimate": chunk.rows,
+            "bytes_estimate": chunk.bytes,
+            "state": state.state,
+        },
+    )
+
+
+def rejected_row(one: Rejected) -> Statement:
+    """Return the statement that records a table which could not be planned."""
+    return insert(
+        "tables",
+        {
+            "name": one.name,
+            "destination": "",
+            "mode": "",
+            "digest": "",
+            "state": "failed",
+            "plan": json.dumps(
+                {"window": None, "where": None, "replace": True, "base": None, "why": "", "rows": 0, "bytes": 0}
+            ),
+            "error": json.dumps(one.error.record()),
+        },
+    )
+
+
+def read_tables(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """Return the tables of a ledger by name, each with its chunks."""
+    with LedgerReader(folder.ledger) as ledger:
+        tables = {row["name"]: {**row, "chunks": []} for row in ledger.tables()}
+        for chunk in ledger.chunks():
+            tables[chunk["table_name"]]["chunks"].append(chunk)
+    return tables
+
+
+def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, spool: Spool) -> ChunkState:
+    chunk = Chunk(
+        row["id"], row["position"], row["bounds"], row["storage"], row["rows_estimate"], row["bytes_estimate"]
+    )
+    found = ChunkState(chunk)
+    if row["epoch"] is None:
+        return found
+    found.epoch, found.token = row["epoch"], row["token"]
+    found.rows, found.bytes = row["rows"], row["bytes"]
+    spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"])
+    if (table, chunk.id, row["epoch"]) in state.chunks:
+        found.state = "loaded"
+    elif row["state"] == "spooled" and spool.holds(spooled):
+        found.state, found.spooled = "spooled", spooled
+        spool.disk.grow(spooled.bytes)
+    return found
