@@ -62,6 +62,10 @@ async def retrying(
                 limits.pause.request(error.retry_after)
         noticed(state.attempt_number, state.upcoming_sleep, error)
 
+    async def attempt() -> ResultT:
+        # tenacity awaits only what it can see is a coroutine function; a lambda is not.
+        return await work()
+
     retry = AsyncRetrying(
         sleep=clock.sleep,
         wait=wait,
@@ -70,7 +74,7 @@ async def retrying(
         before_sleep=before_sleep,
         reraise=True,
     )
-    result: ResultT = await retry(work)
+    result: ResultT = await retry(attempt)
     limits.budget.earn()
     limits.concurrency.succeeded()
     return result

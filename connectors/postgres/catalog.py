@@ -52,10 +52,18 @@ from pg_index i
 where i.indrelid = any($1::oid[]) and i.indisvalid and i.indpred is null
 """
 
-# Leaves carry the estimates; a table that was never analysed has reltuples -1.
+# Leaves carry the estimates; a table that was never analysed has reltuples -1. The size functions take
+# a lock: a table that somebody holds exclusively has the catalog's figure, so that it stops nobody else.
 _SIZES = """
-select r.oid, coalesce(sum(pg_table_size(l.oid)), 0)::int8 as bytes,
-       coalesce(sum(case when l.reltuples >= 0 and l.relpages > 0 then
+with held as (
+    select relation from pg_locks where mode = 'AccessExclusiveLock' and granted and pid <> pg_backend_pid()
+    and database = (select oid from pg_database where datname = current_database())
+)
+select r.oid,
+       coalesce(sum(case when held.relation is null then pg_table_size(l.oid)
+                         else l.relpages * 8192::int8 end), 0)::int8 as bytes,
+       coalesce(sum(case when held.relation is not null then greatest(l.reltuples, 0)
+                         when l.reltuples >= 0 and l.relpages > 0 then
                              l.reltuples / l.relpages * (pg_relation_size(l.oid) / 8192.0)
                          when l.reltuples > 0 then l.reltuples
                          when l.relkind = 'r' and l.reltuples < 0 then pg_relation_size(l.oid) / $2
@@ -64,6 +72,7 @@ from unnest($1::oid[]) r(oid)
 cross join lateral (select relid as oid from pg_partition_tree(r.oid) where isleaf
                     union select r.oid) t
 join pg_class l on l.oid = t.oid and l.relkind in ('r', 'm')
+left join held on held.relation = l.oid
 group by r.oid
 """
 

@@ -36,7 +36,6 @@ _PERMANENT: dict[str, type[RunnerError]] = {
     "42P01": TableMissing,
     "3F000": TableMissing,
     "42703": TableChanged,
-    "22021": Undecodable,
 }
 _DOWN = ("08", "57P0", "58")
 _THROTTLED = ("53300", "53400")
@@ -67,6 +66,13 @@ def _from_sqlstate(error: asyncpg.PostgresError, text: str, table: str | None) -
         return PermissionMissing(
             f"{text}.",
             guidance="Rows are hidden from this user: give it BYPASSRLS, or accept it with row_security: true.",
+            table=table,
+        )
+    if state == "22021":
+        # The server checks what it sends us: a SQL_ASCII database may hold anything.
+        return Undecodable(
+            f"{text}.",
+            guidance="Repair the values at the source, or leave the column out: columns: {name: drop}.",
             table=table,
         )
     if state in _PERMANENT:

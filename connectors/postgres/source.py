@@ -29,7 +29,7 @@ _WATCH = 5.0
 
 _OLDEST_WRITER = f"""
 select least(min(xact_start), (select min(prepared) from pg_prepared_xacts), clock_timestamp()) as oldest,
-       bool_and(xact_start is not null or state is not null or pid = pg_backend_pid()) as visible
+       coalesce(bool_and(state is not null), true) as visible
 from pg_stat_activity
 where backend_type = 'client backend' and application_name <> '{APPLICATION_NAME}'
 """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import psycopg2
 import pytest
 
 from tests.conftest import Cli, Database, Project
@@ -74,27 +77,12 @@ def test_lag_reads_again_what_came_late(orders: Database, project: Project, cli:
 
 def test_a_writer_still_at_work_holds_the_mark_back(orders: Database, project: Project, cli: Cli) -> None:
     """A transaction that began before the snapshot may commit rows stamped with its start."""
-    import asyncio
-
-    import asyncpg
-
     project.job(_job("mode: incremental, cursor: updated_at"))
-
-    async def writer() -> None:
-        connection = await asyncpg.connect(orders.dsn)
-        try:
-            transaction = connection.transaction()
-            await transaction.start()
-            await connection.execute("insert into orders values (300, 'slow', now())")
-            other = await asyncpg.connect(orders.dsn)
-            await other.execute("insert into orders values (301, 'quick', clock_timestamp())")
-            await other.close()
-            assert (await asyncio.to_thread(cli, "backfill", "job.yml")).code == 0
-            await transaction.commit()
-        finally:
-            await connection.close()
-
-    asyncio.run(writer())
+    with contextlib.closing(psycopg2.connect(orders.dsn)) as slow:
+        slow.cursor().execute("insert into orders values (300, 'slow', now())")
+        orders.execute("insert into orders values (301, 'quick', clock_timestamp())")
+        _run(cli)
+        slow.commit()
     assert project.query("select id from raw.orders where id >= 300") == [(301,)]
     _run(cli)
     assert project.query("select id from raw.orders where id >= 300 order by id") == [(300,), (301,)]

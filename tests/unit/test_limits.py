@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from datetime import timedelta
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -132,7 +133,7 @@ class TestAdaptiveLimit:
                 if used * 2 < before:
                     assert limit.limit == before
             assert 1 <= limit.limit <= ceiling
-        assert all(later - earlier >= WINDOW for earlier, later in zip(decreases, decreases[1:], strict=False))
+        assert all(later - earlier >= WINDOW for earlier, later in pairwise(decreases))
 
 
 class TestPause:
