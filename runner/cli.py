@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -81,8 +82,20 @@ def _run(point: EntryPoint, arguments: list[str]) -> int:
 def _invoke(name: str, command: Callable[..., int], arguments: list[str]) -> int:
     import typer
 
+    interrupted = False
+
+    @functools.wraps(command)
+    def noticing(*values: Any, **options: Any) -> int:
+        # typer turns a Ctrl-C into an exit code of its own, and ours is 3.
+        nonlocal interrupted
+        try:
+            return command(*values, **options)
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
+
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, help=command.__doc__)(command)
+    app.command(name, help=command.__doc__)(noticing)
     try:
         result: Any = app(arguments, prog_name=f"runner {name}", standalone_mode=False)
     except typer.Abort:
@@ -94,6 +107,8 @@ def _invoke(name: str, command: Callable[..., int], arguments: list[str]) -> int
             raise
         show()
         return 2
+    if interrupted:
+        raise KeyboardInterrupt
     return int(result or 0)
 
 

@@ -110,7 +110,7 @@ def _narrow(settled: SettledJob, table: str, params: dict[str, Any], environ: Ma
     if settled.job.entry(table) is None and table not in settled.job.tables:
         tables = {table: entry}
     job = settled.job.model_copy(update={"tables": tables, **({"retry": own.retry} if "retry" in params else {})})
-    limits = settled.limits.model_copy(update=own.limits.model_dump(exclude_unset=True))
+    limits = own.limits.over(settled.limits)
     destination = settled.destination
     dataset = environ.get("DATASET") or params.get("dataset")
     if dataset:

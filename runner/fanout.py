@@ -90,7 +90,9 @@ class FanOut(Generic[ItemT]):
         if self._parked:
             wait = (self._parked[0][0] - self._clock.now()).total_seconds()
             if wait <= 0:
-                await self._start(group, heapq.heappop(self._parked)[2])
+                due = heapq.heappop(self._parked)
+                if not await self._start(group, due[2]):
+                    heapq.heappush(self._parked, due)
                 return
             if wait > self._patience.total_seconds() and not self._slots.borrowed_tokens:
                 self._draining = True

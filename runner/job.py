@@ -36,6 +36,10 @@ class Limits(Strict):
     chunk_bytes: Size = Field(256 * 2**20, description="bytes in one chunk, estimated")
     park: Duration = Field(timedelta(minutes=15), description="longer pauses park the table")
 
+    def over(self, base: Limits | None) -> Limits:
+        """Return base with every limit that this one sets."""
+        return (base or Limits()).model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
+
 
 class Retry(Strict):
     """How often and how long a chunk is tried again."""
@@ -78,7 +82,9 @@ class TableEntry(Strict):
         merged = {name: getattr(base, name) for name in base.model_fields_set}
         own = {name: getattr(self, name) for name in self.model_fields_set}
         if merged.get("columns") and own.get("columns"):
-            own["columns"] = {**merged["columns"], **own["columns"]}
+            # The last rule that matches wins, so a rule named again moves to the end.
+            kept = {name: rule for name, rule in merged["columns"].items() if name not in own["columns"]}
+            own["columns"] = {**kept, **own["columns"]}
         return TableEntry.model_construct(**{**merged, **own})
 
 

@@ -59,20 +59,21 @@ def load_job(
     connections, places = _connections(path)
     source_name, source = _source(job, connections, document, places)
     destination_name, destination = _destination(job, connections, document, places)
-    _refuse_not_yet(job, document)
-    merged = {**(source.limits.model_dump(exclude_unset=True) if source.limits else {})}
-    merged |= job.limits.model_dump(exclude_unset=True)
+    limits = job.limits.over(source.limits)
+    _refuse_not_yet(job, limits, document)
+    # Limits are settled above; they are parsed once and not written as text again.
+    own = source.model_dump(by_alias=True, exclude_unset=True, exclude={"limits"})
     return SettledJob(
         job=job,
         path=path,
         source_name=source_name,
-        source=source.model_validate(resolve(source.model_dump(by_alias=True, exclude_unset=True), environ)),
+        source=SourceSpec.model_validate(resolve(own, environ)),
         destination_name=destination_name,
         destination=destination.model_validate(
             resolve(destination.model_dump(by_alias=True, exclude_unset=True), environ)
         ),
         environment=chosen,
-        limits=Limits.model_construct(**{**Limits().model_dump(), **merged}),
+        limits=limits,
     )
 
 
@@ -96,6 +97,10 @@ def _overlay(
             f"The environment {chosen!r} is protected.", guidance=f"Name it on the command line: --env {chosen}."
         )
     overlay.pop("protected", None)
+    at = ("environments", chosen)
+    for path, line in list(document.lines.items()):
+        if path[:2] == at and len(path) > len(at):
+            document.lines[path[2:]] = line
     return _merge(data, overlay), chosen
 
 
@@ -151,7 +156,7 @@ def _destination(job: Job, connections: Connections, document: Document, places:
     return name, base
 
 
-def _refuse_not_yet(job: Job, document: Document) -> None:
+def _refuse_not_yet(job: Job, limits: Limits, document: Document) -> None:
     found: list[tuple[tuple[str | int, ...], str]] = []
     if job.transform:
         found.append((("transform",), "building models after a load"))
@@ -159,9 +164,9 @@ def _refuse_not_yet(job: Job, document: Document) -> None:
         found.append((("production",), "generating the production pipeline"))
     if job.state != "destination":
         found.append((("state",), "state outside the destination"))
-    if job.limits.quota is not None:
+    if limits.quota is not None:
         found.append((("limits", "quota"), "the quota guard"))
-    if job.limits.destination is not None:
+    if limits.destination is not None:
         found.append((("limits", "destination"), "bounding sessions at the destination"))
     entries: list[tuple[tuple[str | int, ...], TableEntry | None]] = [(("defaults",), job.defaults)]
     entries += [(("tables", pattern), entry) for pattern, entry in job.tables.items()]

@@ -102,11 +102,13 @@ class Ledger:
                 for statement in statements:
                     self._connection.execute(statement.sql, statement.values)
             self._connection.execute("commit")
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, the thread lives on and the callers are told
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
+            known = isinstance(error, sqlite3.Error)
+            told = DiskFull(f"The ledger cannot be written: {error}.", path=self.path) if known else error
             for _, future in batch:
-                future.set_exception(DiskFull(f"The ledger cannot be written: {error}.", path=self.path))
+                future.set_exception(told)
         else:
             for _, future in batch:
                 future.set_result(None)

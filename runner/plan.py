@@ -235,6 +235,9 @@ def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, s
     if mode == "full":
         return "full", cursor, "as the job file says"
     if isinstance(entry.cursor, str) and cursor is None:
+        column = table.column(entry.cursor)
+        if column is not None:
+            raise JobFileError(f"{table.qualified}: cursor: {column.native} ({entry.cursor!r}) cannot order changes.")
         near = nearest(entry.cursor, (column.name for column in table.columns))
         hint = f" Did you mean {near!r}?" if near else ""
         raise JobFileError(f"{table.qualified}: cursor: there is no column {entry.cursor!r}.{hint}")
@@ -267,7 +270,7 @@ def _find_cursor(table: Table, wanted: str | list[str] | None, *, strict: bool) 
 
 def can_order(kind: pa.DataType) -> bool:
     """Tell whether values of a type can be a cursor."""
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_integer(kind)
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_integer(kind))
 
 
 def _refuse_collisions(plans: Sequence[TablePlan]) -> None:
@@ -298,8 +301,12 @@ def _with_range(plan: TablePlan, since: str | None, until: str | None) -> TableP
             f"--since and --until need a cursor, and {plan.name} has none.",
             guidance="Give the table a cursor, or leave it out with --tables.",
         )
-    column = plan.scan.table.column(plan.cursor)
-    assert column is not None
+    column = next((column for column in plan.scan.columns if column.name == plan.cursor and not column.rule), None)
+    if column is None:
+        raise UsageError(
+            f"--since and --until need the cursor {plan.cursor!r} of {plan.name} at the destination as it is.",
+            guidance="Take its rule out of `columns:`, or leave the table out with --tables.",
+        )
     start, end = (None if text is None else cursor_text(text, column.type) for text in (since, until))
     window = Window(plan.cursor, start, end, from_start=True, before_end=True, nulls=False)
     return replace(plan, scan=replace(plan.scan, window=window), range=(start, end), why="--since/--until")
@@ -355,7 +362,7 @@ def bounded(plan: TablePlan, ceiling: str | None) -> TablePlan:
 
 def step_back(mark: str, lag: timedelta | int | None, kind: pa.DataType) -> str:
     """Return where a run starts again: the mark less the lag."""
-    if not lag:
+    if not lag or mark.endswith(("infinity", "BC")):
         return mark
     if pa.types.is_integer(kind):
         return str(int(mark) - (lag if isinstance(lag, int) else int(lag.total_seconds())))

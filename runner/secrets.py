@@ -80,7 +80,7 @@ def redact(text: str) -> str:
     """Remove passwords, tokens and every secret seen so far from a text."""
     text = _URL_PASSWORD.sub(r"\1:***@", text)
     text = _PAIR.sub(r"\1\2***", text)
-    for secret in _seen:
+    for secret in sorted(_seen, key=len, reverse=True):
         if len(secret) >= 4:
             text = text.replace(secret, "***")
     return text

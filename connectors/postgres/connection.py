@@ -46,7 +46,7 @@ class Connections:
         """
         try:
             # No prepared statements by name and no settings at start-up: pgbouncer takes neither.
-            connection = await asyncpg.connect(
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(
                 **self.config.arguments(),
                 timeout=self.config.connect_timeout.total_seconds(),
                 statement_cache_size=0,

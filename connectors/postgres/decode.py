@@ -13,6 +13,7 @@ import pyarrow.csv as pacsv
 from runner.errors import Undecodable
 from runner.source import Scan
 
+_BOM = b"\xef\xbb\xbf"
 _RANGE = re.compile(r"^-?infinity$|^NaN$", re.IGNORECASE)
 
 
@@ -22,16 +23,13 @@ class Decoder:
     Args:
         scan: What was selected; its columns in their order.
         null: The NULL token of the stream, random so that no value equals it unquoted.
-        check: Whether the server leaves UTF-8 unchecked (SQL_ASCII).
     """
 
-    def __init__(self, scan: Scan, null: str, *, check: bool) -> None:
+    def __init__(self, scan: Scan, null: str) -> None:
         self.scan = scan
         self.null = null
-        self.check = check
         self.schema = scan.arrow_schema
-        # Read bytea as its hex text and turn it into bytes afterwards.
-        self._types = {column.name: _wire_type(column.type) for column in scan.columns}
+        self._types = [_wire_type(column.type) for column in scan.columns]
         self._names = [f"{index}" for index in range(len(scan.columns))]
 
     def decode(self, data: bytes) -> pa.RecordBatch:
@@ -41,7 +39,7 @@ class Decoder:
             Undecodable: A value cannot arrive as it left, and the table does not say what to do.
         """
         try:
-            table = self._read(data, [_wire_type(column.type) for column in self.scan.columns])
+            table = self._read(data, self._types)
             arrays = [chunked.combine_chunks() for chunked in table.columns]
         except pa.ArrowInvalid:
             arrays = self._slowly(data)
@@ -52,12 +50,15 @@ class Decoder:
         return pa.RecordBatch.from_arrays([_flat(array) for array in arrays], schema=self.schema)
 
     def _read(self, data: bytes, types: list[pa.DataType]) -> pa.Table:
+        if data.startswith(_BOM):
+            # The reader takes the first byte order mark for its own; this one belongs to a value.
+            data = _BOM + data
         return pacsv.read_csv(
             pa.BufferReader(data),
             pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names),
             pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
             pacsv.ConvertOptions(
-                check_utf8=self.check,
+                check_utf8=False,  # the server converts to UTF-8 and checks what it sends
                 column_types=dict(zip(self._names, types, strict=True)),
                 null_values=[self.null],
                 strings_can_be_null=True,
@@ -125,6 +126,7 @@ def _parse(text: str, wire: pa.DataType) -> object:
 
 
 def _wire_type(arrow: pa.DataType) -> pa.DataType:
+    """Return the type to read: bytea comes as hex text and is turned into bytes afterwards."""
     return pa.string() if arrow == pa.binary() else arrow
 
 

@@ -103,7 +103,6 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
 async def _prepare(session: PostgresSession) -> PostgresSession:
     async with session.begin() as connection:
         session.version = int(await connection.fetchval("show server_version_num")) // 10000
-        session.check_utf8 = await connection.fetchval("show server_encoding") == "SQL_ASCII"
     return session
 
 
@@ -121,7 +120,6 @@ class PostgresSession:
         self.position = position
         self.snapshot = snapshot
         self.version = 0
-        self.check_utf8 = False
         self.oldest_writer: Any = None
         self.writers_visible = True
         self._leader = leader
@@ -156,13 +154,17 @@ class PostgresSession:
         column = scan.table.column(scan.window.cursor)
         native = column.native if column else ""
         timed = native.startswith("timestamp") and self.oldest_writer is not None
-        ceiling = f"max({cursor})"
+        largest = f"max({cursor})"
+        if native.startswith(("timestamp", "date")):
+            # A mark at infinity would hide every change to come.
+            largest += f" filter (where isfinite({cursor}))"
+        ceiling = largest
         if timed:
             # Writers that began before the snapshot may still commit rows stamped with their start.
             oldest = f"'{self.oldest_writer.isoformat()}'::timestamptz"
             if native.startswith("timestamp") and "with time zone" not in native:
                 oldest = f"({oldest} at time zone 'UTC')"
-            ceiling = f"least(max({cursor}), {oldest})"
+            ceiling = f"least({largest}, {oldest})"
         if scan.window.start is not None and not scan.window.from_start:
             # What was appended up to the last mark must not be read again.
             ceiling = f"greatest({ceiling}, {literal(scan.window.start)}::{native})"
@@ -170,8 +172,7 @@ class PostgresSession:
         where = " where " + " and ".join(conditions) if conditions else ""
         async with self.begin(table=scan.table.qualified) as connection:
             value = await connection.fetchval(
-                f"select case when max({cursor}) is not null then ({ceiling})::text end "
-                f"from {_relation(scan, None)}{where}"
+                f"select case when {largest} is not null then ({ceiling})::text end from {_relation(scan, None)}{where}"
             )
         return None if value is None else Mark(value, exact=timed and self.writers_visible)
 
@@ -196,7 +197,7 @@ class PostgresSession:
                             table=table.qualified,
                         )
                 null = secrets.token_hex(8)
-                reading = CopyReading(Decoder(scan, null, check=self.check_utf8))
+                reading = CopyReading(Decoder(scan, null))
                 query = f"select {_select(scan)} from {relation}{condition(scan, chunk)}"
                 send, receive = anyio.create_memory_object_stream[bytes](1)
                 async with task_group() as group:

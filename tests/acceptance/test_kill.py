@@ -80,7 +80,10 @@ def _values(project: Project, source: Database, destination: str, table: str) ->
 def test_killed_again_and_again_nothing_is_lost_and_nothing_is_twice(
     project: Project, source: Database, destination: str, seed: int
 ) -> None:
-    spec = {"duckdb": "{type: duckdb, dataset: raw}", "postgres": '{type: postgres, dsn: "${SOURCE_DSN}", dataset: raw}'}
+    spec = {
+        "duckdb": "{type: duckdb, dataset: raw}",
+        "postgres": '{type: postgres, dsn: "${SOURCE_DSN}", dataset: raw}',
+    }
     project.job(_JOB.replace("DESTINATION", spec[destination]))
     chance = random.Random(seed)
     kills = 0
@@ -189,7 +192,10 @@ def test_the_leader_of_the_snapshot_is_killed_while_rows_move(project: Project, 
     assert process.returncode == 0, err
     assert _values(project, source, "duckdb", "wide") in (
         source.rows(_TABLES["wide"].format("public.wide")),
-        [(r[0], r[1] if r[1] != "after" else _md5(r[0]), r[2], r[3]) for r in source.rows(_TABLES["wide"].format("wide"))],
+        [
+            (r[0], r[1] if r[1] != "after" else _md5(r[0]), r[2], r[3])
+            for r in source.rows(_TABLES["wide"].format("wide"))
+        ],
     )
 
 

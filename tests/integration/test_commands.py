@@ -123,8 +123,14 @@ def test_json_lines_are_one_object_each_and_keep_secrets(source: Database, proje
     assert {"run_started", "table_started", "chunk_spooled", "table_verified", "table_published"} <= {
         event["action"] for event in events
     }
-    everything = answer.out + answer.err + "".join(
-        file.read_text(errors="replace") for file in project.folder.rglob("*") if file.suffix in (".jsonl", ".html", ".json")
+    everything = (
+        answer.out
+        + answer.err
+        + "".join(
+            file.read_text(errors="replace")
+            for file in project.folder.rglob("*")
+            if file.suffix in (".jsonl", ".html", ".json")
+        )
     )
     assert source.server.password not in everything
 
@@ -142,7 +148,9 @@ def test_tables_narrow_a_run_and_failed_runs_only_what_failed(source: Database, 
 
 
 def test_fail_fast_stops_at_the_first_failure(source: Database, project: Project, cli: Cli) -> None:
-    source.execute("create table aaa as select 'NaN'::numeric(5, 2) as amount, repeat('x', 500) from generate_series(1, 99)")
+    source.execute(
+        "create table aaa as select 'NaN'::numeric(5, 2) as amount, repeat('x', 500) from generate_series(1, 99)"
+    )
     for number in range(20):
         source.execute(f"create table later_{number:02} as select 1 as one")
     project.job(_JOB.replace("defaults:", "limits: {tables: 1, connections: 1}\ndefaults:"))

@@ -38,7 +38,9 @@ def big(project: Project, database: Database) -> Database:
 
 def test_readers_see_the_old_table_or_the_new_one(big: Database, project: Project, cli: Cli) -> None:
     assert cli("backfill", "job.yml").code == 0
-    big.execute("update big set note = 'second'", "insert into big select i, 'second' from generate_series(50001, 60000) i")
+    big.execute(
+        "update big set note = 'second'", "insert into big select i, 'second' from generate_series(50001, 60000) i"
+    )
     seen: set[tuple[object, ...]] = set()
     stop = threading.Event()
 
@@ -111,7 +113,9 @@ def test_an_ordinary_dlt_pipeline_goes_on_with_our_tables(
 ) -> None:
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     project.environ["SOURCE_DSN"] = database.dsn
-    where = "{type: duckdb, dataset: raw}" if kind == "duckdb" else '{type: postgres, dsn: "${SOURCE_DSN}", dataset: raw}'
+    where = (
+        "{type: duckdb, dataset: raw}" if kind == "duckdb" else '{type: postgres, dsn: "${SOURCE_DSN}", dataset: raw}'
+    )
     project.job(
         f'name: copy\nsource: {{type: postgres, dsn: "${{SOURCE_DSN}}"}}\ndestination: {where}\n'
         "tables: {public.items: {mode: incremental, cursor: at}}\n"
@@ -130,7 +134,11 @@ def test_an_ordinary_dlt_pipeline_goes_on_with_our_tables(
     pipeline = dlt.pipeline("raw", destination=target, dataset_name="raw", pipelines_dir=str(project.folder / "dlt"))
     at = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
     rows = pa.table(
-        {"id": pa.array([5, 500]), "name": ["by dlt", "new by dlt"], "at": pa.array([at, at], pa.timestamp("us", "UTC"))}
+        {
+            "id": pa.array([5, 500]),
+            "name": ["by dlt", "new by dlt"],
+            "at": pa.array([at, at], pa.timestamp("us", "UTC")),
+        }
     )
     merge = {"disposition": "merge", "strategy": "upsert"}
     pipeline.run(dlt.resource([rows], name="items", primary_key="id", write_disposition=merge))

@@ -42,8 +42,14 @@ async def _read(session: Session, scan: Scan, chunk: Chunk) -> list[tuple[Any, .
 @pytest.mark.parametrize(
     ("create", "kind"),
     [
-        ("create table t (id bigint primary key, v text); insert into t select i, 'v' from generate_series(1, 9999) i", "key"),
-        ("create table t (id uuid primary key); insert into t select gen_random_uuid() from generate_series(1, 9999)", "ctid"),
+        (
+            "create table t (id bigint primary key, v text); insert into t select i, 'v' from generate_series(1, 9999) i",
+            "key",
+        ),
+        (
+            "create table t (id uuid primary key); insert into t select gen_random_uuid() from generate_series(1, 9999)",
+            "ctid",
+        ),
         ("create table t as select i as id from generate_series(1, 9999) i", "ctid"),
         (
             "create table t (id text primary key); insert into t select to_char(i, 'FM00000') from generate_series(1, 9999) i",
@@ -154,7 +160,9 @@ def test_a_row_written_by_a_transaction_open_at_the_old_snapshot_counts_as_new(d
         writer.close()
 
 
-@pytest.mark.parametrize("change", ["truncate t", "alter table t alter column id type bigint", "cluster t using t_pkey"])
+@pytest.mark.parametrize(
+    "change", ["truncate t", "alter table t alter column id type bigint", "cluster t using t_pkey"]
+)
 def test_what_is_not_mvcc_safe_is_noticed(database: Database, change: str) -> None:
     database.execute("create table t (id int primary key)", "insert into t select generate_series(1, 100)", "analyze t")
 
