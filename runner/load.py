@@ -19,6 +19,8 @@ from runner.source import fingerprint
 
 _PACKAGE_WORKS = 64
 _PACKAGE_BYTES = 512 * 2**20
+_HOLD_SECONDS = 1.0
+_LINGER_SECONDS = 0.05
 LEASE_SECONDS = 60
 RENEW_SECONDS = 15
 
@@ -213,6 +215,10 @@ class Writer(Protocol):
         """Give the run's leases back."""
         ...
 
+    def rest(self) -> None:
+        """Let others at the destination until the next package: a file is closed."""
+        ...
+
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         """Do each table's work in a transaction of its own; doing it again is harmless.
 
@@ -299,17 +305,33 @@ class Loader:
 
     async def run(self) -> None:
         """Load packages until cancelled; a package under way is always awaited."""
-        async for first in self._receive:
-            package = [first]
-            size = first[0].bytes
-            while len(package) < _PACKAGE_WORKS and size < _PACKAGE_BYTES:
-                try:
-                    package.append(self._receive.receive_nowait())
-                except anyio.WouldBlock:
-                    break
-                size += package[-1][0].bytes
-            with anyio.CancelScope(shield=True):
-                await self._load(package)
+        while True:
+            first = await self._receive.receive()
+            held = self._clock.monotonic()
+            while first is not None:
+                await self._package(first)
+                first = await self._next(held)
+            await self.call(self._writer.rest)
+
+    async def _next(self, held: float) -> tuple[TableWork, _Answer] | None:
+        """Return work that comes right after a package; None lets others at the destination."""
+        if self._clock.monotonic() - held > _HOLD_SECONDS:
+            return None
+        with anyio.move_on_after(_LINGER_SECONDS):
+            return await self._receive.receive()
+        return None
+
+    async def _package(self, first: tuple[TableWork, _Answer]) -> None:
+        package = [first]
+        size = first[0].bytes
+        while len(package) < _PACKAGE_WORKS and size < _PACKAGE_BYTES:
+            try:
+                package.append(self._receive.receive_nowait())
+            except anyio.WouldBlock:
+                break
+            size += package[-1][0].bytes
+        with anyio.CancelScope(shield=True):
+            await self._load(package)
 
     async def renew(self) -> None:
         """Keep the leases alive until cancelled."""

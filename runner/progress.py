@@ -172,7 +172,9 @@ class Progress:
             table.add_row(Text(f"… and {len(running) - _SHOWN} more", style="dim"))
         overall = ProgressBar(total=max(tally.tables, 1), completed=tally.published + tally.failed, width=60)
         notes = [Text(note, style="yellow", overflow="ellipsis", no_wrap=True) for note in list(tally.notes)]
-        return Group(head, overall, Text("  ".join(foot), style="dim"), table, *notes)
+        bar_line = Table.grid()
+        bar_line.add_row(overall)
+        return Group(head, bar_line, Text("  ".join(foot), style="dim"), table, *notes)
 
 
 def resident() -> int:

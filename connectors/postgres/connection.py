@@ -12,7 +12,7 @@ import anyio
 import asyncpg
 
 from connectors.postgres.config import PostgresConfig
-from connectors.postgres.faults import translate, translate_contact
+from connectors.postgres.faults import DRIVER_ERRORS, translate, translate_contact
 from runner.errors import SnapshotLost
 
 APPLICATION_NAME = "orchestra-runner"
@@ -56,7 +56,7 @@ class Connections:
                 # A pooler answers with a process id of its own at start-up (protocol: BackendKeyData).
                 backend = await connection.fetchval("select pg_backend_pid()")
                 self.pooled = backend != connection.get_server_pid()
-        except (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*DRIVER_ERRORS, ValueError) as error:
             if isinstance(error, ValueError):
                 raise translate_contact(OSError(f"the DSN cannot be read: {error}"), "source") from None
             found = translate(error) if self._contacted else translate_contact(error, self.where)
@@ -89,7 +89,7 @@ class Connections:
             yield connection
             await connection.execute("commit")
             clean = True
-        except (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error, table=table) from error
         finally:
             # Cancelled or failed: the server may still be sending, so the connection is not reused.

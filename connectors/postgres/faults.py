@@ -28,6 +28,9 @@ from runner.errors import (
 )
 from runner.secrets import redact
 
+# InternalClientError: asyncpg's own state machine when a connection is cut in the middle of a message.
+DRIVER_ERRORS = (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _PERMANENT: dict[str, type[RunnerError]] = {
     "28000": CredentialsRejected,
     "28P01": CredentialsRejected,
@@ -55,7 +58,7 @@ def translate(error: BaseException, *, table: str | None = None) -> RunnerError:
         return SourceDown("The source did not answer in time.", table=table)
     if isinstance(error, ssl.SSLError):
         return Unreachable(f"TLS failed: {text}.", guidance="Check sslmode and the certificates.")
-    if isinstance(error, OSError | EOFError | asyncpg.InterfaceError):
+    if isinstance(error, OSError | EOFError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return SourceDown(f"The connection was lost: {text}.", table=table)
     return SourceError(f"{type(error).__name__}: {text}.", table=table)
 

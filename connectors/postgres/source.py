@@ -18,7 +18,7 @@ from connectors.postgres.chunks import condition, split, window_condition
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.connection import APPLICATION_NAME, Connections
 from connectors.postgres.decode import Decoder
-from connectors.postgres.faults import translate
+from connectors.postgres.faults import DRIVER_ERRORS, translate
 from runner.errors import SnapshotLost, SourceDown, TableChanged
 from runner.naming import literal, quote
 from runner.source import Chunk, Mark, Position, Scan, Table
@@ -91,7 +91,7 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
         lsn = await leader.fetchval(
             "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
         )
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from error
     session = PostgresSession(connections, Position(True, token, lsn), snapshot, leader)
     if writers is not None:
@@ -140,7 +140,7 @@ class PostgresSession:
             try:
                 with anyio.fail_after(30):
                     await self._leader.execute("select 1")
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (*DRIVER_ERRORS, TimeoutError):
                 self._lost = True
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
@@ -267,7 +267,7 @@ class CopyReading:
         with send:
             try:
                 status = await connection.copy_from_query(query, output=take, format="csv", null=null)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DRIVER_ERRORS as error:
                 raise translate(error, table=table) from error
             if gathered:
                 await send.send(bytes(gathered))

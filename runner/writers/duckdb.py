@@ -23,7 +23,7 @@ from runner.errors import (
     RunnerError,
     UsageError,
 )
-from runner.load import Target, TargetColumn
+from runner.load import DatasetState, Lease, Outcome, TableWork, Target, TargetColumn
 from runner.naming import literal, quote
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
@@ -87,26 +87,50 @@ class DuckDBWriter(TransactionalWriter):
         super().__init__(dataset)
         self.path = path
         self._memory = memory
+        self._open: tuple[contextlib.ExitStack, _DuckDBCursor] | None = None
+        self._keep = False
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Cursor]:
-        with file_lock(self.path), _translated():
-            connection = duckdb.connect(
-                str(self.path),
-                config={
-                    "memory_limit": f"{max(self._memory, 128 * 2**20) // 2**20}MiB",
-                    "preserve_insertion_order": "false",
-                },
-            )
-            try:
-                yield _DuckDBCursor(connection)
-            finally:
-                connection.close()
+        try:
+            yield self._cursor()
+        except BaseException:
+            self.close()
+            raise
+        if not self._keep:
+            self.close()
 
-    def read_state(self, run: str | None) -> Any:
+    def _cursor(self) -> _DuckDBCursor:
+        if self._open is None:
+            with contextlib.ExitStack() as stack, _translated():
+                stack.enter_context(file_lock(self.path))
+                memory = f"{max(self._memory, 128 * 2**20) // 2**20}MiB"
+                connection = duckdb.connect(
+                    str(self.path), config={"memory_limit": memory, "preserve_insertion_order": "false"}
+                )
+                stack.callback(connection.close)
+                self._open = stack.pop_all(), _DuckDBCursor(connection)
+        return self._open[1]
+
+    def close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            with _translated():
+                opened[0].close()
+
+    def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+        # Opening and closing the file costs more than a small table: it stays open until rest().
+        self._keep = True
+        try:
+            return super().apply(lease, works)
+        finally:
+            self._keep = False
+
+    def rest(self) -> None:
+        self.close()
+
+    def read_state(self, run: str | None) -> DatasetState:
         if not self.path.exists():
-            from runner.load import DatasetState
-
             return DatasetState({}, {}, {})
         return super().read_state(run)
 
@@ -124,24 +148,26 @@ class DuckDBWriter(TransactionalWriter):
 
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
         if exists:
-            kind = cursor.rows(
-                "select table_type from information_schema.tables "
-                "where table_catalog = current_database() and table_schema = ? and table_name = ?",
-                [self.dataset, target.name],
-            )
-            if kind and kind[0][0] == "VIEW":
-                raise NotOurs(f"{target.name} is a view at the destination.", table=target.name)
             cursor.execute(f"drop table {self.name(target.name)}")
         cursor.execute(f"alter table {self.name(target.stage)} rename to {quote(target.name)}")
 
-    def existing_columns(self, cursor: Cursor) -> dict[str, dict[str, str]]:
+    def existing_columns(self, cursor: Cursor, table: str | None = None) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for table, column, kind in cursor.rows(
+        if table is not None:
+            # The catalog's own functions walk over every table of the file.
+            try:
+                rows = cursor.rows(f"describe {self.name(table)}")
+            except DestinationError as error:
+                if "does not exist" not in error.message:
+                    raise
+                return {}
+            return {table: {row[0]: row[1] for row in rows}}
+        for name, column, kind in cursor.rows(
             "select table_name, column_name, data_type from duckdb_columns() where schema_name = ? "
             "and database_name = current_database() order by table_name, column_index",
             [self.dataset],
         ):
-            found.setdefault(table, {})[column] = kind
+            found.setdefault(name, {})[column] = kind
         return found
 
     def widens(self, old: str, new: str) -> bool:
@@ -180,11 +206,19 @@ class _DuckDBCursor:
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         with _translated():
-            self._connection.execute(sql, list(values))
+            self._connection.execute(_inline(sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _translated():
-            return self._connection.execute(sql, list(values)).fetchall()
+            return self._connection.execute(_inline(sql, values)).fetchall()
+
+
+def _inline(sql: str, values: Sequence[Any]) -> str:
+    """Put values into a statement: for parameters duckdb looks for numpy and pandas, longer than the SQL takes."""
+    parts = sql.split("?")
+    assert len(parts) == len(values) + 1
+    texts = ["null" if v is None else literal(v) if isinstance(v, str) else str(v) for v in values]
+    return "".join(part + text for part, text in zip(parts, [*texts, ""], strict=True))
 
 
 def duckdb_type(column: TargetColumn) -> str:
@@ -263,6 +297,8 @@ def _translate(error: duckdb.Error) -> RunnerError:
         return DiskFull(f"DuckDB: {text}")
     if "permission denied" in lower or "read-only" in lower or "is a directory" in lower:
         return ReadOnly(f"DuckDB: {text}")
+    if "is of type view" in lower:
+        return NotOurs(f"DuckDB: {text}")
     if "not a valid duckdb database" in lower:
         return ReadOnly(f"DuckDB: {text}", guidance="The file is not a DuckDB database: choose another path.")
     if isinstance(error, duckdb.OutOfMemoryException):

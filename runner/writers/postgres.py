@@ -189,7 +189,7 @@ class PostgresWriter(TransactionalWriter):
 
     def _exchange_rows(self, cursor: Cursor, target: Target) -> None:
         table, stage = self.name(target.name), self.name(target.stage)
-        existing = self.existing_columns(cursor)[target.name]
+        existing = self.existing_columns(cursor, target.name)[target.name]
         for column in target.columns:
             new = self.sql_type(column)
             old = existing.get(column.name)
@@ -244,16 +244,17 @@ class PostgresWriter(TransactionalWriter):
             statements.append(f"comment on table {new} is {owner[2]}")
         return statements
 
-    def existing_columns(self, cursor: Cursor) -> dict[str, dict[str, str]]:
+    def existing_columns(self, cursor: Cursor, table: str | None = None) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for table, column, kind in cursor.rows(
+        for name, column, kind in cursor.rows(
             "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_class c "
             "join pg_namespace n on n.oid = c.relnamespace "
             "left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
-            "where n.nspname = ? and c.relkind in ('r', 'p', 'v', 'm', 'f') order by 1, a.attnum",
-            [self.dataset],
+            "where n.nspname = ? and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relname = coalesce(?, c.relname) "
+            "order by 1, a.attnum",
+            [self.dataset, table],
         ):
-            columns = found.setdefault(table, {})
+            columns = found.setdefault(name, {})
             if column is not None:
                 columns[column] = kind
         return found

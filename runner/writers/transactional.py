@@ -98,8 +98,8 @@ class TransactionalWriter(abc.ABC):
         """Put the staging table, already without its chunk column, in the table's place."""
 
     @abc.abstractmethod
-    def existing_columns(self, cursor: Cursor) -> dict[str, dict[str, str]]:
-        """Return columns and their types, by table or view of the dataset."""
+    def existing_columns(self, cursor: Cursor, table: str | None = None) -> dict[str, dict[str, str]]:
+        """Return columns and their types, by table or view of the dataset, or of one of them."""
 
     @abc.abstractmethod
     def widens(self, old: str, new: str) -> bool:
@@ -190,6 +190,9 @@ class TransactionalWriter(abc.ABC):
             # By run, not by token: a killed process of the same run may have left some.
             cursor.execute(f"delete from {self.name('_runner_leases')} where run = ?", [lease.run])
 
+    def rest(self) -> None:  # noqa: B027 - a server needs no rest between packages
+        """Let others at the destination until the next package."""
+
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:
             return [self._transaction(cursor, lease, work) for work in works]
@@ -199,9 +202,10 @@ class TransactionalWriter(abc.ABC):
         try:
             cursor.execute("begin")
             self.lock_table(cursor, work.target.name)
-            self._stage(cursor, lease, work, outcome)
-            if work.publication is not None:
-                self._publish(cursor, lease, work.target, work.publication, outcome)
+            if work.publication is None or not self._published(cursor, work.publication):
+                self._stage(cursor, lease, work, outcome)
+                if work.publication is not None:
+                    self._publish(cursor, lease, work.target, work.publication, outcome)
             cursor.execute("commit")
         except RunnerError as error:
             self._rollback(cursor)
@@ -220,8 +224,6 @@ class TransactionalWriter(abc.ABC):
     def _stage(self, cursor: Cursor, lease: Lease, work: TableWork, outcome: Outcome) -> None:
         receipts = self.name("_runner_chunks")
         target, stage = work.target, self.name(work.target.stage)
-        if work.publication and self._published(cursor, work.publication):
-            return
         done: dict[str, int] = dict(
             cursor.rows(
                 f"select chunk, max(epoch) from {receipts} where run = ? and table_name = ? group by chunk",
@@ -268,8 +270,6 @@ class TransactionalWriter(abc.ABC):
     def _publish(
         self, cursor: Cursor, lease: Lease, target: Target, publication: Publication, outcome: Outcome
     ) -> None:
-        if self._published(cursor, publication):
-            return
         if not cursor.rows(
             f"select 1 from {self.name('_runner_leases')} where table_name = ? and token = ?",
             [target.name, lease.token],
@@ -279,7 +279,7 @@ class TransactionalWriter(abc.ABC):
             self._count(cursor, target, publication)
         if publication.check_key:
             self._check_key(cursor, target)
-        columns = self.existing_columns(cursor)
+        columns = self.existing_columns(cursor, target.name)
         self._check_owner(cursor, target, publication, columns)
         stage = self.name(target.stage)
         cursor.execute(f"alter table {stage} drop column {_CHUNK}")

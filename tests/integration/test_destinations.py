@@ -196,5 +196,6 @@ def test_an_expired_holder_cannot_publish(project: Project, database: Database, 
     target = Target("t", (TargetColumn("id", "id", pa.int64(), True),))
     work = TableWork(target, publication=Publication("1.0", "full", True, {}, "d"))
     outcome = writer.apply(late, [work])[0]
+    writer.rest()
     assert isinstance(outcome.error, LeaseLost)
     assert project.query("select count(*) from duckdb_tables() where table_name = 't'") == [(0,)]
