@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -176,9 +177,8 @@ class Backfill:
         """
         began = self._clock.monotonic()
         self._scope = anyio.CancelScope()
-        self._state.create()
-        with self._state.own(self._owned):
-            self._state.prune(self._clock.now())
+        with contextlib.ExitStack() as stack:
+            await anyio.to_thread.run_sync(self._own, stack)
             async with task_group() as group:
                 self._epochs = Epochs(
                     self._source, group, self._clock, self._stream, longest=self._settled.limits.snapshot_age
@@ -189,12 +189,14 @@ class Backfill:
                     self._epochs.close()
                     group.cancel_scope.cancel()
 
+    def _own(self, stack: contextlib.ExitStack) -> None:
+        self._state.create()
+        stack.enter_context(self._state.own(self._owned))
+        self._state.prune(self._clock.now())
+
     async def _run(self, began: float) -> Result:
         plan = await self._first_contact()
-        folder, resumed = self._choose_folder(plan)
-        self._ledger = Ledger(folder.ledger)
-        self._opened(folder)
-        self._spool = Spool(folder.spool, self.disk)
+        folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._loader = Loader(self._writer, self._lease, self._clock)
         try:
@@ -245,6 +247,13 @@ class Backfill:
             raise LockDrift("\n".join(f"{table}: {change}" for table, change in drift.items()))
         return plan
 
+    def _open_folder(self, plan: Plan) -> tuple[RunFolder, bool]:
+        folder, resumed = self._choose_folder(plan)
+        self._ledger = Ledger(folder.ledger)
+        self._opened(folder)
+        self._spool = Spool(folder.spool, self.disk)
+        return folder, resumed
+
     def _choose_folder(self, plan: Plan) -> tuple[RunFolder, bool]:
         newest = self._state.newest(
             job=self._settled.job.name,
@@ -270,7 +279,7 @@ class Backfill:
         self, plan: Plan, folder: RunFolder, state: DatasetState, *, resumed: bool
     ) -> tuple[list[Item], list[str], list[Rejected]]:
         rejected = list(plan.rejected)
-        kept = read_tables(folder) if resumed else {}
+        kept = await anyio.to_thread.run_sync(read_tables, folder) if resumed else {}
         items: list[Item] = []
         skipped: list[str] = []
         caught_up: list[Statement] = []

@@ -306,11 +306,11 @@ class Loader:
     async def run(self) -> None:
         """Load packages until cancelled; a package under way is always awaited."""
         while True:
-            first = await self._receive.receive()
+            work: tuple[TableWork, _Answer] | None = await self._receive.receive()
             held = self._clock.monotonic()
-            while first is not None:
-                await self._package(first)
-                first = await self._next(held)
+            while work is not None:
+                await self._package(work)
+                work = await self._next(held)
             await self.call(self._writer.rest)
 
     async def _next(self, held: float) -> tuple[TableWork, _Answer] | None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 import html
-import json
 import math
 import os
 import re
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -20,9 +16,20 @@ from runner.errors import DiskFull
 from runner.ledger import LedgerReader
 from runner.runs import RunFolder
 from runner.secrets import redact
+from runner.story import (
+    Row,
+    Story,
+    at_of,
+    error_of,
+    last_written,
+    lasted_seconds,
+    moment,
+    read_events,
+    retries_of,
+    seconds_of,
+)
 from runner.units import format_seconds, format_size
 
-Row = dict[str, Any]
 # Each is worth a glance; thousands of them are worth a search in the ledger or in events.jsonl.
 _MOST_ERRORS, _MOST_HAPPENINGS, _MOST_NAMES, _MOST_BARS, _MOST_ROWS, _SLOWEST = 40, 150, 30, 6000, 10_000, 10
 _STATES = {
@@ -50,8 +57,8 @@ def write_report(folder: RunFolder) -> Path:
         DiskFull: The page cannot be written.
     """
     with LedgerReader(folder.ledger) as ledger:
-        run = {"run": folder.run, "seen": _last_written(folder.ledger), **(ledger.run() or {})}
-        page = render(run, ledger.tables(), ledger.chunks(), ledger.attempts(), _read_events(folder.events))
+        run = {"run": folder.run, "seen": last_written(folder.ledger), **(ledger.run() or {})}
+        page = render(run, ledger.tables(), ledger.chunks(), ledger.attempts(), read_events(folder.events))
     temporary = folder.report.with_name(f".report-{os.getpid()}.html")
     try:
         temporary.unlink(missing_ok=True)
@@ -82,7 +89,7 @@ def render(
         attempts: All rows of its attempts.
         events: What was read of events.jsonl: may be empty or end anywhere.
     """
-    story = _Story(run, tables, chunks, attempts, events)
+    story = Story(run, tables, chunks, attempts, events)
     tone, verdict, sentence = _verdict(story)
     return _template().substitute(
         title=_text(f"{verdict}: {run.get('job', 'run')} {run['run']}"),
@@ -104,155 +111,10 @@ def render(
     )
 
 
-@dataclass(frozen=True)
-class _Bar:
-    table: str
-    slot: int
-    start: float
-    end: float
-    state: str
-
-
-@dataclass
-class _Story:
-    """What the ledger says, with what the events add: when, where, how fast."""
-
-    run: Row
-    tables: list[Row]
-    chunks: list[Row]
-    attempts: list[Row]
-    events: list[Row]
-    bars: list[_Bar] = field(default_factory=list)
-    spans: list[tuple[float, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.events = [event for event in self.events if "action" in event and _seconds(event.get("at")) is not None]
-        self.tables = [{**row, "state": _state(row)} for row in self.tables]
-        self.states = Counter(row["state"] for row in self.tables)
-        self.of_table: defaultdict[str, list[Row]] = defaultdict(list)
-        for chunk in self.chunks:
-            self.of_table[chunk["table_name"]].append(chunk)
-        for process in _processes(self.events):
-            times = [_at(event) for event in process]
-            self.spans.append((min(times), max(times)))
-            self.bars += _bars_of_process(process, max(times))
-        self._add_bars_of_ledger()
-        self.spans = _merged(self.spans)
-        self.seconds = sum(end - start for start, end in self.spans)
-
-    def _add_bars_of_ledger(self) -> None:
-        """Place the tables that no event tells about: a killed process leaves only its ledger."""
-        seen = {bar.table for bar in self.bars}
-        known = [_seconds(self.run.get(key)) for key in ("started", "finished")]
-        known += [_seconds(row[key]) for row in self.tables for key in ("started", "finished")]
-        known += [_seconds(self.run.get("seen"))] if self.run.get("finished") is None else []
-        last = max((at for at in known if at is not None), default=0.0)
-        lanes: list[float] = []
-        started = [(_seconds(row["started"]), row) for row in self.tables if row["name"] not in seen]
-        placed = [(start, row) for start, row in started if start is not None]
-        added = []
-        for start, row in sorted(placed, key=lambda pair: pair[0]):
-            lasted = _lasted(row)
-            end = max(start, last) if lasted is None else start + lasted
-            lane = next((index for index, free in enumerate(lanes) if free <= start), len(lanes))
-            lanes[lane : lane + 1] = [end]
-            added.append(_Bar(row["name"], lane + 1, start, end, row["state"]))
-        if added:
-            self.spans.append((min(bar.start for bar in added), max(bar.end for bar in added)))
-        self.bars += added
-
-    def elapsed(self, at: float) -> float:
-        """Return the time at work before a moment: pauses between two processes are cut out."""
-        return sum(min(at, end) - start for start, end in self.spans if at > start)
-
-    def rows_of(self, table: Row) -> int:
-        """Return the rows published, or read so far."""
-        if table["rows"] is not None:
-            return int(table["rows"])
-        return sum(chunk["rows"] or 0 for chunk in self.of_table[table["name"]])
-
-    def of(self, *actions: str) -> list[Row]:
-        """Return the events with one of these names."""
-        return [event for event in self.events if event.get("action") in actions]
-
-
-# From lines to bars.
-
-
-def _read_events(path: Path) -> list[Row]:
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return []
-    events = []
-    for line in text.split("\n"):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a killed process leaves half a line
-        if isinstance(event, dict):
-            events.append(event)
-    return events
-
-
-def _last_written(ledger: Path) -> str | None:
-    # A killed run has no end; the time of its last commit is the nearest to one.
-    files = [file for file in (ledger, ledger.with_name(ledger.name + "-wal")) if file.exists()]
-    return _moment(max(file.stat().st_mtime for file in files)).isoformat() if files else None
-
-
-def _processes(events: list[Row]) -> list[list[Row]]:
-    """Split the events of a resumed run by the process that wrote them."""
-    processes: list[list[Row]] = []
-    begun = True
-    for event in events:
-        action = event.get("action")
-        first = action == "epoch_began" and event.get("reason") == "first read"
-        if not processes or first or (action == "run_started" and begun):
-            processes.append([])
-            begun = False
-        processes[-1].append(event)
-        begun = begun or action == "run_started"
-    return processes
-
-
-def _bars_of_process(events: list[Row], last: float) -> list[_Bar]:
-    bars: list[_Bar] = []
-    open_: dict[str, tuple[int, float]] = {}
-
-    def end(table: str, at: float, state: str) -> None:
-        if table in open_:
-            slot, start = open_.pop(table)
-            bars.append(_Bar(table, slot, start, max(start, at), state))
-
-    for event in events:
-        action, table, at = event.get("action"), str(event.get("table")), _at(event)
-        if action == "table_started":
-            slot = int(event.get("slot") or 0)
-            for other in [name for name, (taken, _) in open_.items() if taken == slot or name == table]:
-                end(other, at, "running")
-            open_[table] = (slot, at)
-        elif action in ("table_published", "table_failed", "table_parked"):
-            end(table, at, action.removeprefix("table_"))
-    for table in list(open_):
-        end(table, last, "running")
-    return bars
-
-
-def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
 # The sections, in the order of the page.
 
 
-def _verdict(story: _Story) -> tuple[str, str, str]:
+def _verdict(story: Story) -> tuple[str, str, str]:
     states, total = story.states, len(story.tables)
     parts = [f"{_many(states['published'], 'table')} of {total:,} published" if total else "no table selected"]
     for state, word in (("failed", "failed"), ("busy", "held by another run"), ("parked", "parked")):
@@ -271,14 +133,14 @@ def _verdict(story: _Story) -> tuple[str, str, str]:
     return "wait", "Not finished", f"{sentence} {_GO_ON}" if code else sentence
 
 
-def _facts(story: _Story) -> str:
+def _facts(story: Story) -> str:
     run = story.run
-    started, finished = _seconds(run.get("started")), _seconds(run.get("finished"))
+    started, finished = seconds_of(run.get("started")), seconds_of(run.get("finished"))
     when, full = "not recorded", "%Y-%m-%d %H:%M:%S"
     if started is not None:
         when = _time(started, full)
         if finished is not None:
-            same_day = _moment(started).date() == _moment(finished).date()
+            same_day = moment(started).date() == moment(finished).date()
             when += f" – {_time(finished, '%H:%M:%S' if same_day else full)}"
         when += " UTC"
     lasted = format_seconds(story.seconds)
@@ -298,14 +160,14 @@ def _facts(story: _Story) -> str:
     return _pairs(facts)
 
 
-def _numbers(story: _Story) -> str:
+def _numbers(story: Story) -> str:
     published = [row for row in story.tables if row["state"] == "published"]
     rows = sum(story.rows_of(row) for row in published)
     read = sum(chunk["rows"] or 0 for chunk in story.chunks)
     spooled = sum(event.get("rows", 0) for event in story.of("chunk_spooled")) or read
     size, unit = format_size(sum(chunk["bytes"] or 0 for chunk in story.chunks)).split(" ")
     verified = sum(chunk["state"] == "verified" for chunk in story.chunks)
-    retries = _retries(story)
+    retries = retries_of(story)
     waited = format_seconds(sum(float(event.get("wait") or 0) for event in retries))
     speed = _short(spooled / story.seconds) if story.seconds >= 0.1 else "–"
     numbers = [
@@ -319,11 +181,11 @@ def _numbers(story: _Story) -> str:
     return "".join(f"<div><dt>{name}</dt><dd>{value}<p>{note}</p></dd></div>" for name, value, note in numbers)
 
 
-def _errors(story: _Story) -> str:
+def _errors(story: Story) -> str:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in story.tables:
         if row["state"] in ("failed", "busy", "parked"):
-            error = _error(row)
+            error = error_of(row)
             # Thousands of tables with one cause are one thing to read: their messages differ by the name.
             message = str(error.get("message") or "No message was recorded.").replace(row["name"], "\0")
             kind, guidance = str(error.get("error") or ""), str(error.get("guidance") or "")
@@ -351,7 +213,7 @@ def _errors(story: _Story) -> str:
     )
 
 
-def _timeline(story: _Story) -> str:
+def _timeline(story: Story) -> str:
     if not story.bars or story.seconds <= 0:
         return '<p class="soft">No table was started.</p>'
     order = sorted(story.bars, key=lambda bar: (bar.state == "published", bar.start - bar.end))
@@ -389,7 +251,7 @@ def _timeline(story: _Story) -> str:
     )
 
 
-def _throughput(story: _Story) -> str:
+def _throughput(story: Story) -> str:
     chunks = [event for event in story.of("chunk_spooled") if event.get("rows")]
     if not chunks or story.seconds <= 0:
         return '<p class="soft">No chunk was read, or the events of the run were lost with its process.</p>'
@@ -398,7 +260,7 @@ def _throughput(story: _Story) -> str:
     bins = [0.0] * count
     for event in chunks:
         # A chunk's rows came while it was read, not at the moment it was complete.
-        end = story.elapsed(_at(event))
+        end = story.elapsed(at_of(event))
         start = max(0.0, end - max(float(event.get("seconds") or 0), width / 10))
         for index in range(int(start / width), min(count, int(end / width) + 1)):
             share = min(end, (index + 1) * width) - max(start, index * width)
@@ -430,8 +292,8 @@ def _throughput(story: _Story) -> str:
     )
 
 
-def _slowest(story: _Story) -> str:
-    timed = [(seconds, row) for row in story.tables if (seconds := _lasted(row)) is not None]
+def _slowest(story: Story) -> str:
+    timed = [(seconds, row) for row in story.tables if (seconds := lasted_seconds(row)) is not None]
     timed.sort(key=lambda pair: -pair[0])
     if not timed:
         return '<p class="soft">No table has ended.</p>'
@@ -450,11 +312,11 @@ def _slowest(story: _Story) -> str:
     return f'<p class="soft">{share}</p><ol class="bars">{"".join(items)}</ol>'
 
 
-def _happenings(story: _Story) -> str:
+def _happenings(story: Story) -> str:
     groups: dict[tuple[str, str], list[Row]] = {}
     last_limit: tuple[str, str] | None = None
     others = [event for event in story.events if event["action"] != "retried"]
-    happened = sorted([*_retries(story), *others], key=_at)
+    happened = sorted([*retries_of(story), *others], key=at_of)
     for event in happened:
         tag, what = _happening(event)
         if not tag:
@@ -467,7 +329,7 @@ def _happenings(story: _Story) -> str:
             last_limit = None
         groups.setdefault(key, []).append(event)
     items = []
-    days = {_moment(_at(event)).date() for events in groups.values() for event in events}
+    days = {moment(at_of(event)).date() for events in groups.values() for event in events}
     pattern = "%H:%M:%S" if len(days) < 2 else "%m-%d %H:%M:%S"
     for (tag, what), events in list(groups.items())[:_MOST_HAPPENINGS]:
         names = list(dict.fromkeys(str(event["table"]) for event in events if event.get("table")))
@@ -481,9 +343,9 @@ def _happenings(story: _Story) -> str:
             most = max(int(event.get("attempt") or 0) for event in events)
             again = f"{_many(len(events), 'retry', 'retries')}, up to attempt {most}"
             text += f' <span class="soft">({again}, {format_seconds(sum(waits))} of waiting)</span>'
-        until = f" – {_time(_at(events[-1]), pattern)}" if _at(events[-1]) - _at(events[0]) >= 1 else ""
+        until = f" – {_time(at_of(events[-1]), pattern)}" if at_of(events[-1]) - at_of(events[0]) >= 1 else ""
         details = _names(names) if len(names) > 1 else ""
-        times = f"<span>{_time(_at(events[0]), pattern)}{until}</span>"
+        times = f"<span>{_time(at_of(events[0]), pattern)}{until}</span>"
         items.append(f"<li>{times}<b>{tag}</b><div>{text}{details}</div></li>")
     happening = {event["action"] for event in happened}
     rare = {"retried": "retries", "source_paused": "pauses", "limit_changed": "limit changes"}
@@ -521,7 +383,7 @@ def _happening(event: Row) -> tuple[str, str]:
     return words.get(action, ("", ""))
 
 
-def _verification(story: _Story) -> str:
+def _verification(story: Story) -> str:
     verified, total = sum(chunk["state"] == "verified" for chunk in story.chunks), len(story.chunks)
     done = [row["name"] for row in story.tables if row["state"] == "published"]
     loaded = [name for name in done if story.of_table[name]]
@@ -555,7 +417,7 @@ def _verification(story: _Story) -> str:
     return f'<dl class="proof">{_pairs(facts)}</dl>'
 
 
-def _table_list(story: _Story) -> str:
+def _table_list(story: Story) -> str:
     if not story.tables:
         return '<p class="soft">The run has no tables.</p>'
     kept = story.tables
@@ -566,7 +428,7 @@ def _table_list(story: _Story) -> str:
         tone, word = _STATES.get(row["state"], ("none", str(row["state"])))
         chunks = story.of_table[row["name"]]
         done = sum(chunk["state"] in ("loaded", "verified") for chunk in chunks)
-        seconds = _lasted(row)
+        seconds = lasted_seconds(row)
         plain = "".join(f"<td>{_text(text)}</td>" for text in (row["destination"], row["mode"], word))
         numbers = (
             f"{story.rows_of(row):,}",
@@ -655,7 +517,7 @@ def _multiples(top: float, step: float) -> list[float]:
     return [step * index for index in range(int(top / step + 1e-9) + 1)]
 
 
-def _time_axis(story: _Story, height: float) -> str:
+def _time_axis(story: Story, height: float) -> str:
     parts = []
     step = next((step for step in _TIME_STEPS if story.seconds / step <= 8), story.seconds)
     for index, tick in enumerate(_multiples(story.seconds, step)):
@@ -672,51 +534,5 @@ def _time_axis(story: _Story, height: float) -> str:
     return "".join(parts)
 
 
-def _seconds(text: object) -> float | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _at(event: Row) -> float:
-    return _seconds(event["at"]) or 0.0
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
-
-
 def _time(at: float, pattern: str) -> str:
-    return f'<time datetime="{_moment(at):%Y-%m-%dT%H:%M:%SZ}">{_moment(at):{pattern}}</time>'
-
-
-def _lasted(row: Row) -> float | None:
-    started, finished = _seconds(row["started"]), _seconds(row["finished"])
-    if started is None or finished is None or finished < started:
-        return None  # a table that runs again after a failure keeps the old end until it has a new one
-    return finished - started
-
-
-def _error(row: Row) -> Row:
-    try:
-        found = json.loads(row["error"] or "{}")
-    except ValueError:
-        found = {"message": row["error"]}
-    return found if isinstance(found, dict) else {"message": str(found)}
-
-
-def _state(row: Row) -> str:
-    # The ledger knows no state for a table that another run holds: it is recorded as failed.
-    return "busy" if row["state"] == "failed" and _error(row).get("error") == "Busy" else str(row["state"])
-
-
-def _retries(story: _Story) -> list[Row]:
-    """Return the retries as events, from the ledger or the events, whichever knows more."""
-    kept = []
-    for row in story.attempts:
-        message = f"{row['error']}: {row['message']}"
-        kept.append({**row, "action": "retried", "table": row["table_name"], "message": message})
-    told = story.of("retried")
-    return kept if len(kept) >= len(told) else told
+    return f'<time datetime="{moment(at):%Y-%m-%dT%H:%M:%SZ}">{moment(at):{pattern}}</time>'
