@@ -167,7 +167,8 @@ def cli(project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 def binary(name: str) -> str:
     """Return the path of a program, or skip; where CI must have it, fail."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/lib/postgresql/15/bin")
+    debian = ":".join(str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    found = shutil.which(name) or shutil.which(name, path=f"/usr/sbin:{debian}")
     if found is None:
         message = f"{name} is not installed (Debian: apt-get install {name})"
         if os.environ.get("CI"):

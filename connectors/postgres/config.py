@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from datetime import timedelta
 from typing import Any, Literal
@@ -65,4 +66,9 @@ class PostgresConfig(BaseModel):
             "service": self.service,
             "ssl": self.sslmode,
         }
-        return found | {key: value for key, value in own.items() if value is not None}
+        found |= {key: value for key, value in own.items() if value is not None}
+        service = found.get("service") or os.environ.get("PGSERVICE")
+        if service:
+            # asyncpg reads the service file only beside a URI, and does not know PGSERVICE.
+            found = {"dsn": "postgresql://", **found, "service": service}
+        return found
