@@ -363,7 +363,8 @@ class Mover:
             mark=item.mark if plan.range is None else None,
             range=target_range(plan),
             schema=self._schema,
-            check_key=bool(plan.target.key) and plan.key_from != "primary key",
+            # A primary key is one, unless values of it that cannot arrive become NULL.
+            check_key=bool(plan.target.key) and (plan.key_from != "primary key" or plan.scan.special == "null"),
             verify=self._verify,
             adopt=bool(plan.entry.adopt),
         )

@@ -196,6 +196,12 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
     _refuse_column_collisions(table, names)
     key, key_from = _key(table, entry, names)
     mode, cursor, why = _mode(table, entry, key)
+    masked = [column.name for column in columns if column.rule == "mask" and column.name in key]
+    if mode == "incremental" and masked:
+        raise JobFileError(
+            f"{table.qualified}: the key column {masked[0]!r} is masked, so that every row would have the same key.",
+            guidance="Hash it instead, name another key, or use mode: full.",
+        )
     target = Target(
         name=name,
         columns=tuple(TargetColumn(c.name, names[c.name], c.type, c.nullable, c.json, c.native) for c in columns),

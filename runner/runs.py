@@ -133,7 +133,8 @@ class StateFolder:
 
     def new(self, now: datetime, suffix: str) -> RunFolder:
         """Make the folder of a new run."""
-        folder = RunFolder(self.path / "runs" / f"{now:%Y%m%dT%H%M%S}-{suffix}")
+        # To the millisecond: the names sort by age, also of two runs in one second.
+        folder = RunFolder(self.path / "runs" / f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{suffix}")
         folder.path.mkdir(mode=0o700)
         return folder
 

@@ -209,6 +209,22 @@ def test_a_key_that_is_none_is_refused(orders: Database, project: Project, cli: 
     assert "(note) is not unique" in answer.out
 
 
+def test_a_masked_key_is_refused(orders: Database, project: Project, cli: Cli) -> None:
+    project.job(_job("mode: incremental, cursor: updated_at, columns: {id: mask}"))
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 1
+    assert "the key column 'id' is masked" in answer.out
+
+
+def test_a_hashed_key_still_merges(orders: Database, project: Project, cli: Cli) -> None:
+    project.environ["RUNNER_HASH_KEY"] = "pepper"
+    project.job(_job("mode: incremental, cursor: updated_at, columns: {id: hash}"))
+    _run(cli)
+    orders.execute("update orders set note = 'changed', updated_at = '2024-02-01' where id = 5")
+    _run(cli)
+    assert project.query("select count(*), count(distinct id) from raw.orders") == [(100, 100)]
+
+
 def test_postgres_as_destination_merges_too(orders: Database, project: Project, cli: Cli, server: object) -> None:
     orders.execute("create schema warehouse")
     project.job(

@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_a_run_is_named_by_its_time(state):
     folder = state.new(NOW, "abcd")
-    assert folder.run == "20240301T120005-abcd"
+    assert folder.run == "20240301T120005000-abcd"
     names = [folder.ledger, folder.spool, folder.plan, folder.report, folder.events]
     assert {path.parent for path in names} == {folder.path}
     with pytest.raises(FileExistsError):
