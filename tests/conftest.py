@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,6 +55,35 @@ class Database:
                 await connection.close()
 
         return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def during_copy(database: Database, table: str, *statements: str) -> Iterator[None]:
+    """Run statements in the database as soon as our COPY of a table is seen at work."""
+    running = (
+        "select count(*) from pg_stat_activity where application_name = 'orchestra-runner' "
+        f"and query ilike 'copy %{table}%'"
+    )
+
+    def change() -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(database.dsn)
+            for _ in range(5000):
+                if await connection.fetchval(running):
+                    break
+                await asyncio.sleep(0.001)
+            for statement in statements:
+                await connection.execute(statement)
+            await connection.close()
+
+        asyncio.run(run())
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        yield
+    finally:
+        changer.join()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from runner.backfill import Backfill, Options, Result
 from runner.clock import SystemClock
 from runner.errors import JobFileError, NotYet, RunnerError, UsageError
 from runner.events import Stream
-from runner.jobfile import SettledJob
+from runner.jobfile import SettledJob, load_job
 from runner.load import Destination
 from runner.lockfile import LockFile
 from runner.log import EventFile, JsonLines, Lines
@@ -83,6 +83,12 @@ def _plug_in(group: Any, kind: str, options: dict[str, Any], settled: SettledJob
         name = ".".join(str(part) for part in first["loc"])
         problem = "unknown key" if first["type"] == "extra_forbidden" else str(first["msg"]).lower()
         raise JobFileError(f"{settled.path}: {key}.{name}: {problem}.") from None
+
+
+def assemble(job: Path, env: str | None) -> tuple[SettledJob, Source, Destination]:
+    """Return a job with its source and its destination."""
+    settled = load_job(job, env=env)
+    return settled, make_source(settled), make_destination(settled)
 
 
 def state_folder(start: Path, asked: Path | None) -> StateFolder:

@@ -20,14 +20,12 @@ def command(
 
     from rich.markup import escape
 
-    from runner.commands.assembly import make_destination, make_source, run_async, state_folder
+    from runner.commands.assembly import assemble, run_async, state_folder
     from runner.commands.screen import screen
     from runner.doctor import examine
-    from runner.jobfile import load_job
     from runner.secrets import environment
 
-    settled = load_job(job, env=env)
-    source, destination = make_source(settled), make_destination(settled)
+    settled, source, destination = assemble(job, env)
     environ = environment(job.resolve().parent)
     folder = state_folder(job, state_dir).path
     checks = run_async(lambda: examine(settled, source, destination, folder, environ))

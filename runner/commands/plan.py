@@ -28,13 +28,11 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Show tables, chunks, estimates and what will be created or replaced; changes nothing."""
-    from runner.commands.assembly import make_destination, make_source, run_async, state_folder
-    from runner.jobfile import load_job
+    from runner.commands.assembly import assemble, run_async, state_folder
     from runner.lockfile import LockFile
     from runner.survey import survey
 
-    settled = load_job(job, env=env)
-    source, destination = make_source(settled), make_destination(settled)
+    settled, source, destination = assemble(job, env)
     state = state_folder(job, state_dir)
     only = [explain] if explain else tables or ()
     found = run_async(lambda: survey(settled, source, destination, state, only=only))

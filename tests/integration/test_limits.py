@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-
-import asyncpg
 import pytest
 
-from tests.conftest import Cli, Database, Project
+from tests.conftest import Cli, Database, Project, during_copy
 
 _JOB = (
     'name: limits\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\ndestination: {type: duckdb, dataset: raw}\n'
@@ -53,25 +49,8 @@ def test_a_table_altered_while_it_is_read_fails_with_the_difference(
     database.execute(*_BIG)
     project.job(_JOB.replace("LIMITS", "chunk_rows: 500, connections: 1, tables: 1"))
 
-    def alter() -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(database.dsn)
-            for _ in range(5000):
-                if await connection.fetchval(
-                    "select count(*) from pg_stat_activity where application_name = 'orchestra-runner' "
-                    "and query ilike 'copy %big%'"
-                ):
-                    break
-                await asyncio.sleep(0.001)
-            await connection.execute("alter table big alter column a type int using 1")
-            await connection.close()
-
-        asyncio.run(run())
-
-    changer = threading.Thread(target=alter)
-    changer.start()
-    answer = cli("backfill", "job.yml")
-    changer.join()
+    with during_copy(database, "big", "alter table big alter column a type int using 1"):
+        answer = cli("backfill", "job.yml")
     assert answer.code == 1
     assert "public.big was altered while it was read: a changed from text to integer" in answer.out
     assert project.query("select count(*) from duckdb_tables() where table_name = 'big'") == [(0,)]
@@ -84,25 +63,8 @@ def test_a_truncated_table_begins_again(project: Project, database: Database, cl
     database.execute(*_BIG, "create table twin as table big")
     project.job(_JOB.replace("LIMITS", "chunk_rows: 500, connections: 1, tables: 1"))
 
-    def truncate() -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(database.dsn)
-            for _ in range(5000):
-                if await connection.fetchval(
-                    "select count(*) from pg_stat_activity where application_name = 'orchestra-runner' "
-                    "and query ilike 'copy %big%'"
-                ):
-                    break
-                await asyncio.sleep(0.001)
-            await connection.execute("truncate big; insert into big select * from twin where id <= 1000")
-            await connection.close()
-
-        asyncio.run(run())
-
-    changer = threading.Thread(target=truncate)
-    changer.start()
-    answer = cli("backfill", "job.yml")
-    changer.join()
+    with during_copy(database, "big", "truncate big; insert into big select * from twin where id <= 1000"):
+        answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.err
     assert "planned anew" in answer.err
     assert project.query("select count(*), count(distinct id) from raw.big") == [(1000, 1000)]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
-import asyncpg
 import duckdb
 import pytest
 
 from connectors.testing.server import PostgresServer
-from tests.conftest import Cli, Database, Project
+from tests.conftest import Cli, Database, Project, during_copy
 
 _JOB = """
 name: refusals
@@ -245,26 +244,8 @@ def test_a_table_dropped_while_it_is_read_fails_alone(source: Database, project:
     source.execute("insert into doomed select i, repeat('x', 200) from generate_series(1, 20000) i", "analyze doomed")
     project.job(_job("public.*:").replace("retry:", "limits: {chunk_rows: 200, connections: 1, tables: 1}\nretry:"))
 
-    def drop() -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(source.dsn)
-            for _ in range(2000):
-                busy = await connection.fetchval(
-                    "select count(*) from pg_locks where relation = 'doomed'::regclass and mode = 'AccessShareLock' "
-                    "and pid <> pg_backend_pid()"
-                )
-                if busy:
-                    break
-                await asyncio.sleep(0.001)
-            await connection.execute("drop table doomed")
-            await connection.close()
-
-        asyncio.run(run())
-
-    dropper = threading.Thread(target=drop)
-    dropper.start()
-    answer = cli("backfill", "job.yml")
-    dropper.join()
+    with during_copy(source, "doomed", "drop table doomed"):
+        answer = cli("backfill", "job.yml")
     assert answer.code == 1
     assert "public.doomed" in answer.out
     assert _good_arrived(project)
@@ -299,9 +280,7 @@ def test_a_full_disk_under_the_spool_or_the_warehouse(source: Database, project:
     assert process.wait(60) == 0
     process.communicate()
     project.environ["SOURCE_DSN"] = source.dsn
-    command = f'ulimit -f 2000; exec "{os.sys.executable}" -m runner backfill job.yml --full-refresh'
-    import subprocess
-
+    command = f'ulimit -f 2000; exec "{sys.executable}" -m runner backfill job.yml --full-refresh'
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=project.folder,
