@@ -264,6 +264,8 @@ class Backfill:
         )
         if newest and not self._options.full_refresh and (self._options.failed or is_unfinished(newest[1])):
             return newest[0], True
+        if newest and is_unfinished(newest[1]):
+            self._state.abandon(newest[0])
         if self._options.failed:
             raise UsageError("There is no run whose failed tables could be run again.")
         return self._state.new(self._clock.now(), f"{self._clock.random.getrandbits(16):04x}"), False
@@ -333,10 +335,8 @@ class Backfill:
     def _fresh_item(self, table: TablePlan, base: TableState | None, state: DatasetState) -> Item:
         mark = None
         refresh = self._options.full_refresh
-        if base is None or table.target.name not in state.existing or base.source_table != table.name or refresh:
-            base_now = None
-        else:
-            base_now = base
+        ours = base is not None and (base.source, base.source_table) == (table.target.source, table.name)
+        base_now = base if ours and table.target.name in state.existing and not refresh else None
         if base_now is not None and base_now.cursor == table.cursor:
             mark = base_now.mark
         changed = base_now is not None and base_now.digest != table.digest()

@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from runner.clock import Clock
+from runner.errors import SnapshotLost
 from runner.events import EpochBegan, Stream
 from runner.source import Session, Source
 
@@ -70,6 +71,9 @@ class Epochs:
         epoch.users += 1
         try:
             yield epoch
+        except SnapshotLost:
+            self.end(epoch, "the snapshot was lost")
+            raise
         finally:
             epoch.users -= 1
             epoch.close_if_unused()

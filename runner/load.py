@@ -14,7 +14,8 @@ import anyio
 import pyarrow as pa
 
 from runner.clock import Clock
-from runner.errors import DestinationBusy, DestinationDown, RunnerError
+from runner.errors import DestinationBusy, DestinationDown, DestinationError, RunnerError
+from runner.secrets import redact
 from runner.source import fingerprint
 
 _PACKAGE_WORKS = 64
@@ -368,6 +369,10 @@ class Loader:
         except RunnerError as error:
             for _, answer in package:
                 answer.fail(error)
+        except Exception as error:  # a driver may raise anything; the tables of this package fail, the others go on
+            told = DestinationError(f"An unexpected {type(error).__name__}: {redact(str(error))}")
+            for _, answer in package:
+                answer.fail(told)
         else:
             for (_, answer), outcome in zip(package, outcomes, strict=True):
                 answer.give(outcome)

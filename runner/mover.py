@@ -210,9 +210,6 @@ class Mover:
                     given = True
                     try:
                         return await self._executor.read(epoch.session, scan, chunk, self._spool, amount), epoch
-                    except SnapshotLost:
-                        self._epochs.end(epoch, "the snapshot was lost")
-                        raise
                     except SpoolFull:
                         state.reserve_more = max(state.reserve_more, chunk.bytes, _MIN_RESERVE) * 2
                         raise
@@ -302,7 +299,7 @@ class Mover:
     async def _drop_spooled(self, state: ChunkState) -> None:
         spooled, state.spooled = state.spooled, None
         if spooled is not None:
-            await anyio.to_thread.run_sync(self._spool.remove, spooled)
+            await self._spool.remove(spooled)
 
     async def _agree(self, item: Item) -> int:
         """See to it that every chunk is from one epoch, or proved equal under one (L3)."""
@@ -327,15 +324,21 @@ class Mover:
 
         async def one(state: ChunkState) -> None:
             async with width:
-                await self._tried(item, lambda: self._renew_chunk(item, state, epoch), chunk=state.chunk.id)
+                await self._renew_chunk(item, state, epoch)
 
         async with task_group() as group:
             for state in old:
                 group.start_soon(one, state)
 
     async def _renew_chunk(self, item: Item, state: ChunkState, epoch: Epoch) -> None:
-        async with self._source.request():
-            same = await epoch.session.unchanged(item.plan.scan, state.chunk, state.rows, state.token)
+        async def once() -> bool:
+            async with self._source.request():
+                return await epoch.session.unchanged(item.plan.scan, state.chunk, state.rows, state.token)
+
+        def may_retry(error: RunnerError) -> bool:
+            return error.retriable and not isinstance(error, SnapshotLost)
+
+        same = await self._tried(item, once, chunk=state.chunk.id, may_retry=may_retry)
         if same:
             state.epoch, state.token = epoch.number, epoch.session.position.token
             return
@@ -421,6 +424,9 @@ class Mover:
 
     async def _record_failure(self, item: Item, error: RunnerError) -> None:
         item.state, item.error = "failed", error
+        for state in item.chunks:
+            # The space is for tables that can still arrive.
+            await self._drop_spooled(state)
         await self._ledger.write(item.failed_at(self._clock.now(), error))
         self._stream.emit(failure(item.name, error))
         self._on_failure()

@@ -221,5 +221,5 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, spool: 
         found.state = "loaded"
     elif row["state"] == "spooled" and spool.holds(spooled):
         found.state, found.spooled = "spooled", spooled
-        spool.disk.grow(spooled.bytes)
+        spool.disk.take(spooled.bytes)
     return found

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from runner.ledger import LedgerReader
 from runner.source import fingerprint
 
 _KEEP = timedelta(days=30)
-_ENDED = ("finished", "failed")
+_ENDED = ("finished", "failed", "abandoned")
 
 
 def project_root(start: Path) -> Path:
@@ -137,6 +138,12 @@ class StateFolder:
         folder = RunFolder(self.path / "runs" / f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{suffix}")
         folder.path.mkdir(mode=0o700)
         return folder
+
+    def abandon(self, folder: RunFolder) -> None:
+        """End an unfinished run that was started over: nothing goes on with it, and its spool is deleted."""
+        with contextlib.closing(sqlite3.connect(folder.ledger)) as connection, connection:
+            connection.execute("update run set state = 'abandoned'")
+        shutil.rmtree(folder.spool, ignore_errors=True)
 
     def prune(self, now: datetime) -> None:
         """Delete ended runs older than thirty days."""

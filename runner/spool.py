@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +58,16 @@ class Spool:
                 return False
         return sizes == spooled.bytes
 
-    def remove(self, spooled: SpooledChunk) -> None:
+    async def remove(self, spooled: SpooledChunk) -> None:
         """Delete a chunk's files and give their space back."""
-        for name in spooled.files:
-            (self.folder / name).unlink(missing_ok=True)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._unlink, spooled.files)
+        # Here and not in the thread: whoever waits for the space is woken on the loop.
         self.disk.release(spooled.bytes)
+
+    def _unlink(self, files: Iterable[str]) -> None:
+        for name in files:
+            (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self, keep: set[str]) -> None:
         """Delete what no chunk of the ledger claims: leftovers of a killed process."""

@@ -13,9 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from runner.errors import (
     DestinationBusy,
     DestinationDown,
+    DestinationError,
     DiskFull,
     KeyNotUnique,
     LeaseLost,
@@ -212,6 +215,10 @@ class TransactionalWriter(abc.ABC):
             if _concerns_all(error):
                 raise
             outcome.error = error
+        except (pa.ArrowException, OSError) as error:
+            # A file of the spool that cannot be read concerns its own table only.
+            self._rollback(cursor)
+            outcome.error = DestinationError(f"{type(error).__name__}: {error}", table=work.target.name)
         return outcome
 
     def _rollback(self, cursor: Cursor) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import sqlite3
 
 import duckdb
 import pytest
@@ -233,3 +235,16 @@ def test_a_task_for_a_table_that_is_not_there(source: Database, project: Project
     answer = cli("task")
     assert answer.code == 1
     assert "public.order is not at the source" in answer.out
+
+
+def test_starting_over_ends_the_unfinished_run(source: Database, project: Project, cli: Cli) -> None:
+    source.execute("create table odd as select 'NaN'::numeric(5, 2) as amount")
+    assert cli("backfill", "job.yml").code == 1
+    ledger = next(project.folder.glob(".runner/runs/*/ledger.sqlite"))
+    with contextlib.closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("update run set state = 'running'")
+    assert cli("backfill", "job.yml", "--full-refresh", "--tables", "public.notes").code == 0
+    states = {run["state"] for run in json.loads(cli("runs", "--json").out)}
+    assert states == {"abandoned", "finished"}
+    assert cli("backfill", "job.yml", "--tables", "public.notes").code == 0
+    assert len(json.loads(cli("runs", "--json").out)) == 3

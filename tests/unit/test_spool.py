@@ -70,7 +70,7 @@ async def test_a_chunk_without_rows_has_no_file(spool):
         chunk = await write(spool, "empty", *batches)
         assert chunk.rows == 0
         assert spool.holds(chunk)
-        spool.remove(chunk)
+        await spool.remove(chunk)
     assert files(spool) == []
     assert spool.disk.used == 0
 
@@ -78,7 +78,7 @@ async def test_a_chunk_without_rows_has_no_file(spool):
 async def test_what_was_reserved_becomes_what_is_there(spool):
     chunk = await write(spool, "abc", rows(10))
     assert spool.disk.used == chunk.bytes
-    spool.remove(chunk)
+    await spool.remove(chunk)
     assert spool.disk.used == 0
     assert files(spool) == []
 
@@ -148,7 +148,7 @@ async def test_a_chunk_that_was_not_finished_is_not_there(spool):
 async def test_the_budget_grows_with_the_chunk(spool):
     chunk = await write(spool, "abc", rows(1000), reserve=1)
     assert spool.disk.used == chunk.bytes > 1
-    spool.remove(chunk)
+    await spool.remove(chunk)
     assert spool.disk.used == 0
 
 
@@ -213,7 +213,7 @@ async def test_sweep_keeps_what_is_claimed(spool):
 async def test_remove_twice_is_not_an_error_of_the_file_system(spool):
     chunk = await write(spool, "abc", rows(10))
     (spool.folder / chunk.files[0]).unlink()
-    spool.remove(chunk)
+    await spool.remove(chunk)
     assert spool.disk.used == 0
 
 
@@ -226,7 +226,7 @@ async def test_close_deletes_the_folder(spool):
 
 async def test_the_same_chunk_again_replaces_the_first(spool):
     first = await write(spool, "abc", rows(10))
-    spool.remove(first)
+    await spool.remove(first)
     second = await write(spool, "abc", rows(20))
     assert pq.read_table(spool.folder / second.files[0]).num_rows == 20
     assert spool.disk.used == second.bytes
