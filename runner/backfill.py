@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from runner import __version__
 from runner.clock import Clock
 from runner.columns import HASH_KEY, Protector
 from runner.epochs import Epochs
-from runner.errors import Busy, LockDrift, NotOurs, RunnerError, TryAgain, UsageError
+from runner.errors import Busy, Interrupted, JobFileError, LockDrift, NotOurs, RunnerError, TryAgain, UsageError
 from runner.events import (
     Draining,
     Drifted,
@@ -38,8 +38,8 @@ from runner.limits import Budget, SourceLimits
 from runner.load import DatasetState, Destination, Lease, Loader, TableState, Writer
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
-from runner.plan import Plan, Rejected, TablePlan, make_plan, not_ours, patterns, windowed
-from runner.record import Item, plan_row, read_tables, rejected_row, restore
+from runner.plan import Plan, Rejected, TablePlan, make_plan, not_ours, patterns, reaches_past, windowed
+from runner.record import Item, plan_row, read_tables, rejected_row, restore, spooled_files
 from runner.runs import RunFolder, StateFolder, is_unfinished
 from runner.secrets import redact
 from runner.source import Source
@@ -48,6 +48,7 @@ from runner.tasks import task_group
 
 _CHUNK_MEMORY = 64 * 2**20
 _LEASE_WAIT = 75.0
+_REFRESH = " --full-refresh"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,22 @@ class Result:
     skipped: tuple[str, ...]
     seconds: float
     unregistered: str | None = None
+
+
+@dataclass
+class Settled:
+    """The tables of a run before it works on them.
+
+    Attributes:
+        waiting: Tables of the run that this command was not asked for, as the ledger has them.
+        last_epoch: The largest epoch that anything of this run was read under.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
+    last_epoch: int = 0
 
 
 class Backfill:
@@ -200,9 +217,11 @@ class Backfill:
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._loader = Loader(self._writer, self._lease, self._clock)
         try:
+            # Marks and owners are read under the leases: nobody publishes these tables from here on.
+            denied, skipped = await self._take_leases(plan)
             state = await self._loader.call(lambda: self._writer.read_state(folder.run))
-            items, skipped, rejected = await self._settle(plan, folder, state, resumed=resumed)
-            return await self._work(folder, plan, items, skipped, rejected, began, resumed=resumed)
+            settled = await self._settle(plan, folder, state, denied, skipped, resumed=resumed)
+            return await self._work(folder, settled, began, resumed=resumed)
         finally:
             with anyio.CancelScope(shield=True):
                 self._loader.close()
@@ -255,68 +274,88 @@ class Backfill:
         return folder, resumed
 
     def _choose_folder(self, plan: Plan) -> tuple[RunFolder, bool]:
-        newest = self._state.newest(
-            job=self._settled.job.name,
-            source=self._settled.source_name,
-            dataset=plan.dataset,
-            destination=self._destination.describe(),
-            command=self._command_key(),
-        )
-        if newest and not self._options.full_refresh and (self._options.failed or is_unfinished(newest[1])):
+        same = {
+            "job": self._settled.job.name,
+            "source": self._settled.source_name,
+            "dataset": plan.dataset,
+            "destination": self._destination.describe(),
+        }
+        key, full_refresh = self._command_key(), self._options.full_refresh
+        newest = self._state.newest(**same, command=key)
+        if newest and (self._options.failed or is_unfinished(newest[1])):
             return newest[0], True
-        if newest and is_unfinished(newest[1]):
-            self._state.abandon(newest[0])
         if self._options.failed:
             raise UsageError("There is no run whose failed tables could be run again.")
+        # A refresh starts over what a plain run left unfinished, and the other way round.
+        plain = key.removesuffix(_REFRESH)
+        other = self._state.newest(**same, command=plain if full_refresh else f"{plain}{_REFRESH}")
+        if other and is_unfinished(other[1]):
+            self._state.abandon(other[0])
         return self._state.new(self._clock.now(), f"{self._clock.random.getrandbits(16):04x}"), False
 
     def _command_key(self) -> str:
-        """Return what makes the command the same one: a range is a run of its own."""
+        """Return what makes the command the same one: a range, or a refresh, is a run of its own."""
         range_ = [self._options.since, self._options.until]
-        return self._command if range_ == [None, None] else f"{self._command} {json.dumps(range_)}"
+        key = self._command if range_ == [None, None] else f"{self._command} {json.dumps(range_)}"
+        return key + (_REFRESH if self._options.full_refresh else "")
 
     # From the plan, the ledger and the destination to tables at work.
 
     async def _settle(
-        self, plan: Plan, folder: RunFolder, state: DatasetState, *, resumed: bool
-    ) -> tuple[list[Item], list[str], list[Rejected]]:
-        rejected = list(plan.rejected)
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        state: DatasetState,
+        denied: list[Rejected],
+        skipped: list[str],
+        *,
+        resumed: bool,
+    ) -> Settled:
         kept = await anyio.to_thread.run_sync(read_tables, folder) if resumed else {}
-        items: list[Item] = []
-        skipped: list[str] = []
+        found = Settled(rejected=[*plan.rejected, *denied], skipped=skipped, last_epoch=_last_epoch(kept, state))
+        left_out = {one.name for one in denied} | set(skipped)
         caught_up: list[Statement] = []
         for table in plan.tables:
-            try:
-                self._check_owner(table, state)
-            except NotOurs as error:
-                rejected.append(Rejected(table.name, error))
+            if table.name in left_out:
                 continue
             row = kept.get(table.name)
-            base = state.tables.get(table.target.name)
-            if row is not None and self._fits(row, table, base):
-                item = restore(row, table, state, self._spool)
-                if item.state == "published":
-                    skipped.append(table.name)
-                    if row["state"] != "published":
-                        caught_up += item.published_at(self._clock.now())
-                    continue
-            else:
-                if row is not None:
-                    self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
-                item = self._fresh_item(table, base, state)
-            if self._options.failed and (row is None or row["state"] == "published"):
+            try:
+                self._check_owner(table, state)
+                item = self._item(table, row, state)
+            except (NotOurs, JobFileError) as error:
+                found.rejected.append(Rejected(table.name, error))
                 continue
-            items.append(item)
-        denied = await self._take_leases(items)
-        rejected += denied
-        names = {one.name for one in rejected}
-        skipped += [item.name for item in items if item.state == "skipped"]
-        items = [item for item in items if item.name not in names and item.state != "skipped"]
-        await self._write_plan(plan, folder, items, rejected, resumed=resumed)
+            if item.state == "published":
+                found.skipped.append(table.name)
+                if row is not None and row["state"] != "published":
+                    caught_up += item.published_at(self._clock.now())
+            elif not (self._options.failed and row is None):
+                found.items.append(item)
+        selected = {one.name for one in plan.tables}
+        if self._options.only:
+            # Tables of the run that this command was not asked for wait as they are.
+            found.waiting = {
+                name: row
+                for name, row in kept.items()
+                if name not in selected and row["state"] not in ("published", "failed")
+            }
+        await self._write_plan(plan, folder, found, resumed=resumed)
         await self._ledger.write(*caught_up)
-        claimed = {name for item in items for chunk in item.chunks if chunk.spooled for name in chunk.spooled.files}
+        claimed = {name for item in found.items for chunk in item.chunks for name in chunk.files}
+        claimed |= {file for row in found.waiting.values() for one in row["chunks"] for file in spooled_files(one)}
         await anyio.to_thread.run_sync(self._spool.sweep, claimed)
-        return items, skipped, rejected
+        for item in found.items:
+            self.disk.take(sum(chunk.spooled.bytes for chunk in item.chunks if chunk.spooled is not None))
+        return found
+
+    def _item(self, table: TablePlan, row: dict[str, Any] | None, state: DatasetState) -> Item:
+        """Return a table at work: as far as an earlier process came, or from the start."""
+        base = state.tables.get(table.target.name)
+        if row is not None and self._fits(row, table, state):
+            return restore(row, table, state, self._spool)
+        if row is not None:
+            self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
+        return self._fresh_item(table, base, state)
 
     def _check_owner(self, table: TablePlan, state: DatasetState) -> None:
         if table.target.name not in state.existing or table.entry.adopt:
@@ -325,12 +364,17 @@ class Backfill:
         if owner is None or (owner.source, owner.source_table) != (table.target.source, table.name):
             raise not_ours(table.target.name, (owner.source, owner.source_table) if owner else None)
 
-    def _fits(self, row: dict[str, Any], table: TablePlan, base: TableState | None) -> bool:
+    def _fits(self, row: dict[str, Any], table: TablePlan, state: DatasetState) -> bool:
+        """Tell whether a table of an earlier process may go on: same definition, same basis."""
         stored = json.loads(row["plan"])
-        same_base = stored["base"] == (base.load_id if base else None) or (
-            base is not None and base.load_id == row["load_id"]
-        )
-        return bool(row["digest"] == table.digest() and same_base)
+        base = state.tables.get(table.target.name)
+        newest = base.load_id if base else None
+        if row["digest"] != table.digest():
+            return False
+        if newest is not None and newest == row["load_id"]:
+            return True
+        dropped = not stored["replace"] and base is not None and table.target.name not in state.existing
+        return bool(stored["base"] == newest and not dropped)
 
     def _fresh_item(self, table: TablePlan, base: TableState | None, state: DatasetState) -> Item:
         mark = None
@@ -339,7 +383,7 @@ class Backfill:
         base_now = base if ours and table.target.name in state.existing and not refresh else None
         if base_now is not None and base_now.cursor == table.cursor:
             mark = base_now.mark
-        changed = base_now is not None and base_now.digest != table.digest()
+        changed = base_now is not None and base_now.digest != table.definition()
         if mark is not None and table.mode != "full" and changed and table.range is None:
             self._stream.emit(
                 Warned(
@@ -348,6 +392,13 @@ class Backfill:
                     "(--full-refresh reads them again)",
                 )
             )
+        if table.mode == "append" and table.range is not None and mark is not None:
+            column = table.scan.table.column(str(table.cursor))
+            if column is None or reaches_past(table.range[1], mark, column.type):
+                raise JobFileError(
+                    f"{table.name}: the range reaches past the mark {mark}, and the next run would append it again.",
+                    guidance="Give an --until at or before the mark, or run without a range first.",
+                )
         appends = table.mode == "append" and table.cursor is None and base_now is not None
         replaces = table.range is None and (mark is None or table.mode == "full") and not appends
         return Item(
@@ -358,37 +409,38 @@ class Backfill:
             base=base.load_id if base else None,
         )
 
-    async def _take_leases(self, items: list[Item]) -> list[Rejected]:
-        waits = {item.plan.target.name: item for item in items}
-        denied: list[Rejected] = []
-        deadline = self._clock.monotonic() + _LEASE_WAIT
-        while waits:
-            wanted = list(waits)
-            held = await self._loader.call(partial(self._writer.acquire, self._lease, wanted))
-            waiting: dict[str, Item] = {}
-            for other in held:
-                item = waits[other.table]
-                policy = item.plan.entry.on_busy or "wait"
-                if policy == "wait" and self._clock.monotonic() < deadline:
-                    waiting[other.table] = item
-                    continue
-                message = f"Run {other.run} on {other.host} (pid {other.pid}) holds the table."
-                if policy == "skip":
-                    item.state = "skipped"
-                    self._stream.emit(Warned(item.name, f"{message} It is skipped."))
-                elif policy == "fail":
-                    denied.append(Rejected(item.name, RunnerError(message, guidance=Busy.guidance, table=item.name)))
-                else:
-                    denied.append(Rejected(item.name, Busy(message, table=item.name)))
-            if not waiting:
-                return denied
-            waits = waiting
-            await self._clock.sleep(2)
-        return denied
+    async def _take_leases(self, plan: Plan) -> tuple[list[Rejected], list[str]]:
+        """Take the leases of all tables; return who was denied one, and who is skipped for it.
 
-    async def _write_plan(
-        self, plan: Plan, folder: RunFolder, items: list[Item], rejected: list[Rejected], *, resumed: bool
-    ) -> None:
+        Raises:
+            Interrupted: A signal came while we waited for another run.
+        """
+        tables = {one.target.name: one for one in plan.tables}
+        deadline = self._clock.monotonic() + _LEASE_WAIT
+        while True:
+            # Asking again for what we hold prolongs it.
+            held = await self._loader.call(partial(self._writer.acquire, self._lease, list(tables)))
+            patient = [one for one in held if (tables[one.table].entry.on_busy or "wait") == "wait"]
+            if not patient or self._clock.monotonic() > deadline:
+                break
+            await self._clock.sleep(1)
+            if self._stopping:
+                raise Interrupted
+        denied: list[Rejected] = []
+        skipped: list[str] = []
+        for other in held:
+            name, policy = tables[other.table].name, tables[other.table].entry.on_busy
+            message = f"Run {other.run} on {other.host} (pid {other.pid}) holds the table."
+            if policy == "skip":
+                skipped.append(name)
+                self._stream.emit(Warned(name, f"{message} It is skipped."))
+            elif policy == "fail":
+                denied.append(Rejected(name, RunnerError(message, guidance=Busy.guidance, table=name)))
+            else:
+                denied.append(Rejected(name, Busy(message, table=name)))
+        return denied, skipped
+
+    async def _write_plan(self, plan: Plan, folder: RunFolder, found: Settled, *, resumed: bool) -> None:
         statements: list[Statement] = []
         job = self._settled
         if resumed:
@@ -411,13 +463,13 @@ class Backfill:
                     },
                 )
             )
-        for item in items:
+        for item in found.items:
             if item.fresh and not item.chunks:
                 statements += item.forget()
-        for one in rejected:
-            statements.append(rejected_row(one))
+        # What another run holds keeps the row, and with it the progress, that it has.
+        statements += [rejected_row(one) for one in found.rejected if not (resumed and isinstance(one.error, Busy))]
         await self._ledger.write(*statements)
-        text = json.dumps([plan_row(item) for item in items], indent=1, default=str)
+        text = json.dumps([plan_row(item) for item in found.items], indent=1, default=str)
         await anyio.to_thread.run_sync(folder.plan.write_text, text)
 
     # The work.
@@ -425,16 +477,13 @@ class Backfill:
     async def _work(
         self,
         folder: RunFolder,
-        plan: Plan,
-        items: list[Item],
-        skipped: list[str],
-        rejected: list[Rejected],
+        found: Settled,
         began: float,
         *,
         resumed: bool,
     ) -> Result:
-        last = max((chunk.epoch for item in items for chunk in item.chunks), default=0)
-        self._epochs.start_after(last)
+        items, rejected = found.items, found.rejected
+        self._epochs.start_after(found.last_epoch)
         async with self._epochs.current() as epoch:
             position = epoch.session.position
         self._stream.emit(
@@ -475,16 +524,10 @@ class Backfill:
                 await self._fan.run(items)
                 group.cancel_scope.cancel()
         # Nothing here waits for the source: a signal may come again, and the records are still written.
-        return await self._finish(folder, items, skipped, rejected, began)
+        return await self._finish(folder, found, began)
 
-    async def _finish(
-        self,
-        folder: RunFolder,
-        items: list[Item],
-        skipped: list[str],
-        rejected: list[Rejected],
-        began: float,
-    ) -> Result:
+    async def _finish(self, folder: RunFolder, found: Settled, began: float) -> Result:
+        items, skipped, rejected = found.items, found.skipped, found.rejected
         published = [item for item in items if item.state == "published"]
         failed = [item for item in items if item.state == "failed"]
         parked = [item for item in items if item.state == "parked"]
@@ -498,7 +541,8 @@ class Backfill:
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))
         # A run with tables left is gone on with by the same command; what failed waits for --failed.
-        state = "interrupted" if unfinished or parked or busy else "failed" if exit_code else "finished"
+        left = unfinished or parked or busy or found.waiting
+        state = "interrupted" if left else "failed" if exit_code else "finished"
         seconds = self._clock.monotonic() - began
         await self._ledger.write(
             update(
@@ -541,3 +585,10 @@ class Backfill:
             self._stream.emit(Warned("", message))
             return message
         return None
+
+
+def _last_epoch(kept: dict[str, dict[str, Any]], state: DatasetState) -> int:
+    """Return the largest epoch on record: an epoch's number is never used twice in a run."""
+    chunks = [chunk["epoch"] or 0 for row in kept.values() for chunk in row["chunks"]]
+    tables = [row["epoch"] or 0 for row in kept.values()]
+    return max([*chunks, *tables, *(epoch for _, _, epoch in state.chunks)], default=0)

@@ -30,6 +30,7 @@
     │   ├── DestinationDown       connection lost or refused; a retry can help
     │   ├── DestinationBusy       another writer holds the dataset; a retry can help
     │   ├── ReadOnly              the destination cannot be written
+    │   ├── TableLocked           somebody holds the table for too long
     │   ├── DiskFull              no space left
     │   ├── LeaseLost             another run took the table over
     │   ├── NotOurs               the table belongs to somebody else
@@ -249,6 +250,12 @@ class ReadOnly(DestinationError):
     """The destination cannot be written."""
 
     guidance = "Check the permissions of the file or the grants of the user: `runner doctor JOB`."
+
+
+class TableLocked(DestinationError):
+    """Somebody holds the table at the destination for too long."""
+
+    guidance = "A long query reads it, or another session changes it; run the same command again with --failed."
 
 
 class DiskFull(DestinationError):

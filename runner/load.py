@@ -93,6 +93,8 @@ class Publication:
         chunks: Chunk ids and their rows: what the staging table must hold, else nothing is published.
         mark: The high-water mark from now on; None keeps the old one.
         schema: evolve or freeze.
+        base: The newest load id of the table when it was planned; another one now means that somebody else
+            published it since.
         check_key: Whether the key has to be proved unique first.
         verify: Whether the rows of every chunk are counted.
     """
@@ -102,6 +104,7 @@ class Publication:
     replace: bool
     chunks: dict[str, int]
     digest: str
+    base: str | None = None
     cursor: str | None = None
     mark: str | None = None
     range: Range | None = None

@@ -38,11 +38,16 @@ from runner.plan import TablePlan, bounded, target_range
 from runner.record import ChunkState, Item, chunk_row
 from runner.retry import retrying
 from runner.secrets import redact
+from runner.source import Table
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
 
 _MIN_RESERVE = 2**20
 _REPLANS = 3
+_LATE = {
+    "incremental": "give the table a lag, or the user pg_monitor",
+    "append": "give the user pg_monitor, and read from the primary",
+}
 _ROUNDS = 5
 
 
@@ -137,7 +142,7 @@ class Mover:
         """Split the table and store the list before the first read; it is never computed again."""
 
         async def once() -> None:
-            async with self._epochs.current() as epoch:
+            async with self._source.request(), self._epochs.current() as epoch:
                 if _appends_by_cursor(item.plan) or not epoch.session.position.consistent:
                     # Without one snapshot the mark comes first: rows written meanwhile are read again.
                     await self._note_mark(item, epoch)
@@ -162,9 +167,12 @@ class Mover:
         mark = await epoch.session.high_water(item.plan.scan)
         item.mark, item.mark_epoch = (mark.value if mark else None), epoch.number
         if mark is not None and not mark.exact and not item.plan.entry.lag and item.plan.mode != "full":
-            self._stream.emit(
-                Warned(item.name, "rows committed late may be missed: give the table a lag, or the user pg_monitor")
-            )
+            self._stream.emit(Warned(item.name, f"rows committed late may be missed: {_LATE[item.plan.mode]}"))
+
+    async def _mark_under(self, item: Item, epoch: Epoch) -> None:
+        if self._lacks_mark(item, epoch.number):
+            async with self._source.request():
+                await self._note_mark(item, epoch)
 
     def _lacks_mark(self, item: Item, epoch: int) -> bool:
         if item.plan.cursor is None or item.plan.range is not None:
@@ -318,7 +326,7 @@ class Mover:
         raise SnapshotLost(table=item.name)
 
     async def _agree_under(self, item: Item, epoch: Epoch) -> None:
-        await self._note_mark(item, epoch)
+        await self._tried(item, lambda: self._mark_under(item, epoch), may_retry=_but_not_lost)
         old = [state for state in item.chunks if state.epoch != epoch.number]
         width = anyio.CapacityLimiter(max(2, self._limits.connections // 2))
 
@@ -335,10 +343,7 @@ class Mover:
             async with self._source.request():
                 return await epoch.session.unchanged(item.plan.scan, state.chunk, state.rows, state.token)
 
-        def may_retry(error: RunnerError) -> bool:
-            return error.retriable and not isinstance(error, SnapshotLost)
-
-        same = await self._tried(item, once, chunk=state.chunk.id, may_retry=may_retry)
+        same = await self._tried(item, once, chunk=state.chunk.id, may_retry=_but_not_lost)
         if same:
             state.epoch, state.token = epoch.number, epoch.session.position.token
             return
@@ -361,7 +366,8 @@ class Mover:
             mode=plan.mode,
             replace=item.replace,
             chunks={state.chunk.id: state.rows for state in item.chunks},
-            digest=item.digest,
+            digest=plan.definition(),
+            base=item.base,
             cursor=plan.cursor,
             mark=item.mark if plan.range is None else None,
             range=target_range(plan),
@@ -403,8 +409,12 @@ class Mover:
         self._stream.emit(TableReplanned(item.name, changed.message))
         async with self._epochs.current() as epoch:
             self._epochs.end(epoch, f"{item.name} changed")
-        async with self._epochs.current() as epoch:
-            found = await epoch.session.discover([item.name])
+
+        async def discover() -> list[Table]:
+            async with self._source.request(), self._epochs.current() as epoch:
+                return await epoch.session.discover([item.name])
+
+        found = await self._tried(item, discover)
         table = next((one for one in found if one.qualified == item.name), None)
         if table is None:
             raise RunnerError(f"{item.name} was dropped while it was read.", table=item.name)
@@ -450,6 +460,11 @@ class Mover:
 def _note_defect(folder: Path, text: str) -> None:
     with (folder / "defects.log").open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def _but_not_lost(error: RunnerError) -> bool:
+    """Tell whether to try again under the same epoch."""
+    return error.retriable and not isinstance(error, SnapshotLost)
 
 
 def _appends_by_cursor(plan: TablePlan) -> bool:

@@ -54,6 +54,11 @@ class TablePlan:
         """``schema.table`` at the source: the table's name in ledger, logs and report."""
         return self.scan.table.qualified
 
+    def definition(self) -> str:
+        """Return the digest of the plan without the range or window of one run."""
+        window = Window(self.cursor) if self.cursor else None
+        return replace(self, scan=replace(self.scan, window=window), range=None).digest()
+
     def digest(self) -> str:
         """Return what an unfinished run is compared by; limits and retries are not in it."""
         return fingerprint(
@@ -195,8 +200,8 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
     names = {column.name: normalise(column.name, max_name) for column in columns}
     _refuse_column_collisions(table, names)
     key, key_from = _key(table, entry, names)
-    mode, cursor, why = _mode(table, entry, key)
     masked = [column.name for column in columns if column.rule == "mask" and column.name in key]
+    mode, cursor, why = _mode(table, entry, () if masked and (entry.mode or "auto") == "auto" else key)
     if mode == "incremental" and masked:
         raise JobFileError(
             f"{table.qualified}: the key column {masked[0]!r} is masked, so that every row would have the same key.",
@@ -316,6 +321,18 @@ def _with_range(plan: TablePlan, since: str | None, until: str | None) -> TableP
     start, end = (None if text is None else cursor_text(text, column.type) for text in (since, until))
     window = Window(plan.cursor, start, end, from_start=True, before_end=True, nulls=False)
     return replace(plan, scan=replace(plan.scan, window=window), range=(start, end), why="--since/--until")
+
+
+def reaches_past(end: str | None, mark: str, kind: pa.DataType) -> bool:
+    """Tell whether a range that ends before a bound reaches past a mark; open ends do."""
+    if end is None:
+        return True
+    if pa.types.is_integer(kind):
+        return int(end) > int(mark)
+    try:
+        return datetime.fromisoformat(end) > datetime.fromisoformat(mark)
+    except (ValueError, TypeError):
+        return True
 
 
 def cursor_text(text: str, kind: pa.DataType) -> str:

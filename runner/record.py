@@ -29,6 +29,11 @@ class ChunkState:
     spooled: SpooledChunk | None = None
     reserve_more: int = 0
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The chunk's files in the spool."""
+        return self.spooled.files if self.spooled is not None else ()
+
 
 @dataclass
 class Item:
@@ -145,8 +150,12 @@ def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: S
     if row["load_id"] and published and published.load_id == row["load_id"]:
         # Committed there, and we were killed before our own row: the destination is the truth.
         item.state = "published"
-    item.fresh = not any(key[0] == table.target.name for key in state.chunks)
-    item.chunks = [_restore_chunk(one, state, table.target.name, spool) for one in row["chunks"]]
+    item.chunks = [_restore_chunk(one, state, table.target.name) for one in row["chunks"]]
+    for chunk in item.chunks:
+        if chunk.spooled is not None and not (item.state != "published" and spool.holds(chunk.spooled)):
+            chunk.state, chunk.spooled = "planned", None
+    # Receipts of a plan that was given up do not count: staging holds nothing of this one.
+    item.fresh = not any(chunk.state == "loaded" for chunk in item.chunks)
     return item
 
 
@@ -207,7 +216,13 @@ def read_tables(folder: RunFolder) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, spool: Spool) -> ChunkState:
+def spooled_files(row: dict[str, Any]) -> list[str]:
+    """Return the spool's files that a chunk's row claims."""
+    files: list[str] = json.loads(row["files"] or "[]") if row["state"] == "spooled" else []
+    return files
+
+
+def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str) -> ChunkState:
     chunk = Chunk(
         row["id"], row["position"], row["bounds"], row["storage"], row["rows_estimate"], row["bytes_estimate"]
     )
@@ -219,7 +234,6 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, spool: 
     spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"])
     if (table, chunk.id, row["epoch"]) in state.chunks:
         found.state = "loaded"
-    elif row["state"] == "spooled" and spool.holds(spooled):
+    elif row["state"] == "spooled":
         found.state, found.spooled = "spooled", spooled
-        spool.disk.take(spooled.bytes)
     return found

@@ -32,7 +32,7 @@ with recursive base as (
     select b.oid, t.oid, t.typbasetype, coalesce(nullif(b.typtypmod, -1), t.typtypmod)
     from base b join pg_type t on t.oid = b.typbasetype where b.typbasetype <> 0
 )
-select a.attrelid as oid, a.attname as name, a.attnotnull as required, t.typname as type,
+select a.attrelid as oid, a.attnum, a.attname as name, a.attnotnull as required, t.typname as type,
        t.typcategory::text as category, coalesce(nullif(a.atttypmod, -1), b.typtypmod, -1) as typmod,
        format_type(a.atttypid, a.atttypmod) as native,
        col_description(a.attrelid, a.attnum) as comment
@@ -76,10 +76,24 @@ left join held on held.relation = l.oid
 group by r.oid
 """
 
+# What a table is stored in now, whatever an old snapshot shows: these functions ask the server's caches and
+# not the snapshot. A column that was dropped has no privilege to be asked for, also when its name came back.
 STORAGE = """
-select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
-from (select relid as oid from pg_partition_tree($1::oid::regclass) union select $1::oid) l
+select (select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
+        from (select relid as oid from pg_partition_tree($1::oid::regclass) union select $1::oid) l)
+    || '/' || (select count(*) from unnest($2::int2[]) a(attnum)
+               where has_column_privilege($1::oid, a.attnum, 'select') is not null)
 """
+
+HAS_FOREIGN = """
+select exists (select from pg_partition_tree($1::oid::regclass) t
+               join pg_class c on c.oid = t.relid where c.relkind = 'f')
+"""
+
+
+def storage_of(table: Table) -> tuple[int, list[int]]:
+    """Return the arguments of STORAGE for a table."""
+    return table.detail["oid"], table.detail["attnums"]
 
 
 async def discover(connection: Any, config: PostgresConfig, patterns: Sequence[str]) -> list[Table]:
@@ -108,7 +122,7 @@ async def discover(connection: Any, config: PostgresConfig, patterns: Sequence[s
                 indexed=tuple(sorted({index["columns"][0] for index in indexes[oid] if index["columns"]})),
                 readable=relation["readable"],
                 comment=relation["comment"],
-                detail={"oid": oid},
+                detail={"oid": oid, "attnums": [row["attnum"] for row in columns[oid]]},
             )
         )
     return tables

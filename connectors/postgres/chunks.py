@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from connectors.postgres.catalog import STORAGE
+from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, storage_of
 from runner.naming import literal, quote
 from runner.source import Chunk, Scan, make_chunk
 
@@ -54,11 +54,15 @@ async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent
     table = scan.table
     if table.kind in ("view", "foreign_table"):
         return [make_chunk(scan, 0, {}, storage=None, rows=table.rows, size=table.bytes)]
-    storage = await connection.fetchval(STORAGE, table.detail["oid"])
+    storage = await connection.fetchval(STORAGE, *storage_of(table))
     if scan.window is not None and scan.window.start is not None:
         # An increment is small and its rows lie anywhere: one statement over the cursor's index.
         return [make_chunk(scan, 0, {}, storage=storage, rows=0, size=0)]
-    if _parts(table.rows, table.bytes, rows, size) == 1 or (table.kind == "partitioned" and not consistent):
+    small = _parts(table.rows, table.bytes, rows, size) == 1
+    partitioned = table.kind == "partitioned"
+    # A foreign partition can be read through its parent only: it has no ctid, no lock and no sample.
+    whole = partitioned and (not consistent or await connection.fetchval(HAS_FOREIGN, table.detail["oid"]))
+    if small or whole:
         return [make_chunk(scan, 0, {}, storage=storage, rows=table.rows, size=table.bytes)]
     chunks: list[Chunk] = []
     for leaf in await _leaves(connection, scan):

@@ -19,7 +19,7 @@ APPLICATION_NAME = "orchestra-runner"
 
 
 class Connections:
-    """Idle connections to one server; how many are open at once is bounded by the caller's limits."""
+    """Connections to one server, kept for the next transaction; the caller's limits bound how many are at work."""
 
     def __init__(self, config: PostgresConfig) -> None:
         self.config = config

@@ -12,7 +12,7 @@ import asyncpg
 import pyarrow as pa
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from connectors.postgres.catalog import STORAGE, discover
+from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, discover, storage_of
 from connectors.postgres.checks import diagnose
 from connectors.postgres.chunks import condition, split, window_condition
 from connectors.postgres.config import PostgresConfig
@@ -29,9 +29,11 @@ _WATCH = 5.0
 
 _OLDEST_WRITER = f"""
 select least(min(xact_start), (select min(prepared) from pg_prepared_xacts), clock_timestamp()) as oldest,
-       coalesce(bool_and(state is not null), true) as visible
+       coalesce(bool_and(state is not null or backend_type <> 'client backend'), true)
+           and not pg_is_in_recovery() as visible,
+       (select reset_val from pg_settings where name = 'TimeZone') as zone
 from pg_stat_activity
-where backend_type = 'client backend' and application_name <> '{APPLICATION_NAME}'
+where backend_type not in ('autovacuum worker', 'walsender') and application_name <> '{APPLICATION_NAME}'
 """
 
 
@@ -96,7 +98,9 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
     session = PostgresSession(connections, Position(True, token, lsn), snapshot, leader)
     if writers is not None:
         session.oldest_writer = writers["oldest"]
+        # A standby does not show who writes on its primary.
         session.writers_visible = bool(writers["visible"])
+        session.zone = writers["zone"]
     return session
 
 
@@ -122,6 +126,7 @@ class PostgresSession:
         self.version = 0
         self.oldest_writer: Any = None
         self.writers_visible = True
+        self.zone = "UTC"
         self._leader = leader
         self._lost = False
 
@@ -162,8 +167,9 @@ class PostgresSession:
         if timed:
             # Writers that began before the snapshot may still commit rows stamped with their start.
             oldest = f"'{self.oldest_writer.isoformat()}'::timestamptz"
-            if native.startswith("timestamp") and "with time zone" not in native:
-                oldest = f"({oldest} at time zone 'UTC')"
+            if "with time zone" not in native:
+                # What now() left in such a column is the writer's local time: by default the database's zone.
+                oldest = f"({oldest} at time zone {literal(self.zone)})"
             ceiling = f"least({largest}, {oldest})"
         if scan.window.start is not None and not scan.window.from_start:
             # What was appended up to the last mark must not be read again.
@@ -174,7 +180,8 @@ class PostgresSession:
             value = await connection.fetchval(
                 f"select case when {largest} is not null then ({ceiling})::text end from {_relation(scan, None)}{where}"
             )
-        return None if value is None else Mark(value, exact=timed and self.writers_visible)
+        known = "with time zone" in native or self.zone in ("UTC", "Etc/UTC", "GMT")
+        return None if value is None else Mark(value, exact=timed and known and self.writers_visible)
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         async with self.begin(table=scan.table.qualified) as connection:
@@ -190,10 +197,10 @@ class PostgresSession:
                 if chunk.storage is not None:
                     # TRUNCATE and rewriting DDL are not MVCC-safe: an old snapshot reads nothing there.
                     # The lock keeps them out from here on, so one look is enough.
-                    storage = await connection.fetchval(STORAGE, table.detail["oid"])
+                    storage = await connection.fetchval(STORAGE, *storage_of(table))
                     if storage != chunk.storage:
                         raise TableChanged(
-                            f"{table.qualified} was truncated or rewritten since it was planned.",
+                            f"{table.qualified} was truncated, rewritten or altered since it was planned.",
                             table=table.qualified,
                         )
                 null = secrets.token_hex(8)
@@ -218,10 +225,13 @@ class PostgresSession:
         all that ran when the old snapshot was taken, was visible then too. If there are as many of
         them as rows were read, and no younger ones, the two pictures are the same set of versions.
         """
-        if not (self.position.consistent and token and chunk.storage) or self.version < 13:
+        # A condition may look at anything, and a foreign partition has no row versions of ours.
+        if not (self.position.consistent and token and chunk.storage) or scan.where or self.version < 13:
             return False
         async with self.begin(table=scan.table.qualified) as connection:
-            if await connection.fetchval(STORAGE, scan.table.detail["oid"]) != chunk.storage:
+            if await connection.fetchval(STORAGE, *storage_of(scan.table)) != chunk.storage:
+                return False
+            if scan.table.kind == "partitioned" and await connection.fetchval(HAS_FOREIGN, scan.table.detail["oid"]):
                 return False
             # xmin is 32 bits wide: it belongs to the current cycle, or, where that would be the
             # future, to the one before. A frozen, very old xmin only ever errs towards reading again.

@@ -215,6 +215,8 @@ class _DuckDBCursor:
 
 def _inline(sql: str, values: Sequence[Any]) -> str:
     """Put values into a statement: for parameters duckdb looks for numpy and pandas, longer than the SQL takes."""
+    if not values:
+        return sql
     parts = sql.split("?")
     assert len(parts) == len(values) + 1
     texts = ["null" if v is None else literal(v) if isinstance(v, str) else str(v) for v in values]

@@ -25,6 +25,7 @@ from runner.errors import (
     NotOurs,
     ReadOnly,
     RunnerError,
+    TableLocked,
     Unreachable,
 )
 from runner.load import Target, TargetColumn
@@ -316,11 +317,11 @@ class _PostgresCursor:
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         with _translated(), self._connection.cursor() as cursor:
-            cursor.execute(_percent(sql), list(values))
+            cursor.execute(*_percent(sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _translated(), self._connection.cursor() as cursor:
-            cursor.execute(_percent(sql), list(values))
+            cursor.execute(*_percent(sql, values))
             return cursor.fetchall()
 
     def copy(self, sql: str, stream: Any) -> None:
@@ -378,8 +379,9 @@ _TYPES = {
 }
 
 
-def _percent(sql: str) -> str:
-    return sql.replace("%", "%%").replace("?", "%s")
+def _percent(sql: str, values: Sequence[Any]) -> tuple[str, list[Any] | None]:
+    """Return a statement and its values as psycopg2 takes them; without values it leaves every sign alone."""
+    return (sql.replace("%", "%%").replace("?", "%s"), list(values)) if values else (sql, None)
 
 
 def _numeric(text: str) -> tuple[int, int]:
@@ -407,7 +409,9 @@ def _translate(error: psycopg2.Error) -> RunnerError:
         return DiskFull(f"PostgreSQL: {text}")
     if state in ("42501", "25006"):
         return ReadOnly(f"PostgreSQL: {text}")
-    if not state or state.startswith(("08", "57P")) or state in ("40P01", "40001", "55P03"):
+    if state in ("40P01", "40001", "55P03"):
+        return TableLocked(f"PostgreSQL: {text}")
+    if not state or state.startswith(("08", "57P")):
         return DestinationDown(f"PostgreSQL: {text}")
     return DestinationError(f"PostgreSQL: {text}")
 

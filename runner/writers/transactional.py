@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from runner.errors import (
     DestinationBusy,
     DestinationDown,
@@ -22,7 +20,6 @@ from runner.errors import (
     DiskFull,
     KeyNotUnique,
     LeaseLost,
-    ReadOnly,
     RunnerError,
     SchemaConflict,
     VerifyFailed,
@@ -43,6 +40,7 @@ from runner.load import (
 )
 from runner.naming import quote
 from runner.plan import not_ours
+from runner.secrets import redact
 from runner.writers.registry import RegistryClient, register
 
 _CHUNK = "_runner_chunk"
@@ -198,13 +196,23 @@ class TransactionalWriter(abc.ABC):
 
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:
-            return [self._transaction(cursor, lease, work) for work in works]
+            outcomes: list[Outcome] = []
+            for work in works:
+                try:
+                    outcomes.append(self._transaction(cursor, lease, work))
+                except RunnerError as error:
+                    if error.retriable:
+                        raise
+                    # What was committed before stays told; what is left would only fail the same way.
+                    return outcomes + [Outcome(error=error) for _ in works[len(outcomes) :]]
+            return outcomes
 
     def _transaction(self, cursor: Cursor, lease: Lease, work: TableWork) -> Outcome:
         outcome = Outcome()
         try:
             cursor.execute("begin")
             self.lock_table(cursor, work.target.name)
+            self._check_lease(cursor, lease, work.target)
             if work.publication is None or not self._published(cursor, work.publication):
                 self._stage(cursor, lease, work, outcome)
                 if work.publication is not None:
@@ -215,10 +223,10 @@ class TransactionalWriter(abc.ABC):
             if _concerns_all(error):
                 raise
             outcome.error = error
-        except (pa.ArrowException, OSError) as error:
-            # A file of the spool that cannot be read concerns its own table only.
+        except Exception as error:  # whatever it is, it must not stop the other tables (L6)
             self._rollback(cursor)
-            outcome.error = DestinationError(f"{type(error).__name__}: {error}", table=work.target.name)
+            message = f"An unexpected {type(error).__name__}: {redact(str(error))}"
+            outcome.error = DestinationError(message, table=work.target.name)
         return outcome
 
     def _rollback(self, cursor: Cursor) -> None:
@@ -277,20 +285,26 @@ class TransactionalWriter(abc.ABC):
     def _publish(
         self, cursor: Cursor, lease: Lease, target: Target, publication: Publication, outcome: Outcome
     ) -> None:
-        if not cursor.rows(
-            f"select 1 from {self.name('_runner_leases')} where table_name = ? and token = ?",
-            [target.name, lease.token],
-        ):
-            raise LeaseLost(table=target.name)
+        newest = self._newest(cursor, target)
+        if (newest.load_id if newest else None) != publication.base:
+            raise LeaseLost("Another run published the table since this one was planned.", table=target.name)
         if publication.verify:
             self._count(cursor, target, publication)
         if publication.check_key:
             self._check_key(cursor, target)
         columns = self.existing_columns(cursor, target.name)
-        self._check_owner(cursor, target, publication, columns)
+        owner = (newest.source, newest.source_table) if newest else None
+        if target.name in columns and not publication.adopt and owner != (target.source, target.source_table):
+            raise not_ours(target.name, owner)
         stage = self.name(target.stage)
         cursor.execute(f"alter table {stage} drop column {_CHUNK}")
         exists = target.name in columns
+        if newest is not None and not exists and not publication.replace:
+            raise DestinationError(
+                "The table was dropped at the destination; this run read only what changed since.",
+                guidance="Run the same command again: the table is read as a whole.",
+                table=target.name,
+            )
         if publication.replace or not exists:
             if exists:
                 outcome.changes += _differences(columns[target.name], self._wanted(target))
@@ -299,7 +313,7 @@ class TransactionalWriter(abc.ABC):
             outcome.changes += self._evolve(cursor, target, columns[target.name], publication)
             self._merge(cursor, target, publication)
             cursor.execute(f"drop table {stage}")
-        self._record(cursor, lease, target, publication)
+        self._record(cursor, lease, target, publication, newest)
 
     def _count(self, cursor: Cursor, target: Target, publication: Publication) -> None:
         found = dict(cursor.rows(f"select {_CHUNK}, count(*) from {self.name(target.stage)} group by {_CHUNK}"))
@@ -322,18 +336,19 @@ class TransactionalWriter(abc.ABC):
         ):
             raise KeyNotUnique(f"({', '.join(target.key)}) is not unique, or NULL, in the rows read.")
 
-    def _check_owner(
-        self, cursor: Cursor, target: Target, publication: Publication, columns: dict[str, dict[str, str]]
-    ) -> None:
-        if target.name not in columns or publication.adopt:
-            return
+    def _newest(self, cursor: Cursor, target: Target) -> TableState | None:
         rows = cursor.rows(
-            f"select source, source_table from {self.name('_runner_state')} where table_name = ? "
-            "order by seq desc limit 1",
+            f"select {_STATE_COLUMNS} from {self.name('_runner_state')} where table_name = ? order by seq desc limit 1",
             [target.name],
         )
-        if not rows or rows[0] != (target.source, target.source_table):
-            raise not_ours(target.name, rows[0] if rows else None)
+        return TableState(*rows[0]) if rows else None
+
+    def _check_lease(self, cursor: Cursor, lease: Lease, target: Target) -> None:
+        if not cursor.rows(
+            f"select 1 from {self.name('_runner_leases')} where table_name = ? and token = ?",
+            [target.name, lease.token],
+        ):
+            raise LeaseLost(table=target.name)
 
     def _wanted(self, target: Target) -> dict[str, str]:
         return {column.name: self.sql_type(column) for column in target.columns}
@@ -381,15 +396,14 @@ class TransactionalWriter(abc.ABC):
             [side for _, side in sides if side],
         )
 
-    def _record(self, cursor: Cursor, lease: Lease, target: Target, publication: Publication) -> None:
+    def _record(
+        self, cursor: Cursor, lease: Lease, target: Target, publication: Publication, newest: TableState | None
+    ) -> None:
         state = self.name("_runner_state")
         rows = sum(publication.chunks.values())
         mark, column = publication.mark, publication.cursor
-        if mark is None:
-            kept = cursor.rows(
-                f"select mark from {state} where table_name = ? order by seq desc limit 1", [target.name]
-            )
-            mark = kept[0][0] if kept and not publication.replace else None
+        if mark is None and newest is not None and newest.cursor == column and not publication.replace:
+            mark = newest.mark
         cursor.execute(
             f"insert into {state} select ?, coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {_NOW} "
             f"from {state} where table_name = ?",
@@ -445,7 +459,7 @@ def _differences(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:
 
 def _concerns_all(error: RunnerError) -> bool:
     """Tell whether an error of one table would meet every other table too."""
-    return isinstance(error, DestinationBusy | DestinationDown | DiskFull | ReadOnly)
+    return isinstance(error, DestinationBusy | DestinationDown | DiskFull)
 
 
 def _alive(pid: int) -> bool:

@@ -105,7 +105,7 @@ async def chunks(connection, table=TABLE, *, rows=1000, consistent=True, version
             table.kind,
             rows=rows,
             bytes=rows * 10,
-            detail={"oid": 1},
+            detail={"oid": 1, "attnums": [1, 2]},
         ),
         table.columns,
         window=window,
