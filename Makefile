@@ -20,7 +20,7 @@ ifdef UV
 	uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[postgres,demo,dev]' -c constraints.txt
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[postgres,demo,dev]' -c constraints.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[postgres,demo,dev]' -c constraints.txt
 endif
 	@touch $@
 

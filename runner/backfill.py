@@ -18,7 +18,19 @@ from runner import __version__
 from runner.clock import Clock
 from runner.columns import HASH_KEY, Protector
 from runner.epochs import Epochs
-from runner.errors import Busy, Interrupted, JobFileError, LockDrift, NotOurs, RunnerError, TryAgain, UsageError
+from runner.errors import (
+    Busy,
+    DestinationBusy,
+    DestinationError,
+    DestinationRefused,
+    Interrupted,
+    JobFileError,
+    LockDrift,
+    NotOurs,
+    RunnerError,
+    TryAgain,
+    UsageError,
+)
 from runner.events import (
     Draining,
     Drifted,
@@ -245,8 +257,16 @@ class Backfill:
         if any(column.rule == "hash" for one in plan.tables for column in one.scan.columns):
             Protector(tuple(c for one in plan.tables for c in one.scan.columns), self._environ.get(HASH_KEY))
         plan = self._check_lock(plan)
+        if plan.rejected and not plan.tables:
+            first = plan.rejected[0].error
+            raise UsageError("\n".join(one.error.message for one in plan.rejected), guidance=first.advice)
         self._writer = self._destination.writer(plan.dataset)
-        await anyio.to_thread.run_sync(self._writer.prepare)
+        try:
+            await anyio.to_thread.run_sync(self._writer.prepare)
+        except DestinationBusy as error:
+            raise Busy(error.message, guidance=error.advice) from error
+        except DestinationError as error:
+            raise DestinationRefused(error.message, guidance=error.advice) from error
         return plan
 
     def _check_lock(self, plan: Plan) -> Plan:
@@ -282,10 +302,12 @@ class Backfill:
         }
         key, full_refresh = self._command_key(), self._options.full_refresh
         newest = self._state.newest(**same, command=key)
-        if newest and (self._options.failed or is_unfinished(newest[1])):
+        if newest and is_unfinished(newest[1]):
             return newest[0], True
         if self._options.failed:
-            raise UsageError("There is no run whose failed tables could be run again.")
+            if newest and newest[1]["state"] == "failed":
+                return newest[0], True
+            raise UsageError("Nothing failed in the last run.", guidance="`runner runs` shows it.")
         # A refresh starts over what a plain run left unfinished, and the other way round.
         plain = key.removesuffix(_REFRESH)
         other = self._state.newest(**same, command=plain if full_refresh else f"{plain}{_REFRESH}")
@@ -295,8 +317,9 @@ class Backfill:
 
     def _command_key(self) -> str:
         """Return what makes the command the same one: a range, or a refresh, is a run of its own."""
-        range_ = [self._options.since, self._options.until]
-        key = self._command if range_ == [None, None] else f"{self._command} {json.dumps(range_)}"
+        key = self._command
+        for option, value in (("--since", self._options.since), ("--until", self._options.until)):
+            key += f" {option} {value}" if value is not None else ""
         return key + (_REFRESH if self._options.full_refresh else "")
 
     # From the plan, the ledger and the destination to tables at work.
@@ -511,7 +534,7 @@ class Backfill:
             ledger=self._ledger,
             loader=self._loader,
             verify=self._options.verify != "none",
-            on_failure=self.drain if self._options.fail_fast else lambda: None,
+            on_failure=self._stop if self._options.fail_fast else lambda: None,
         )
         limits = self._settled.limits
         self._fan = FanOut(self._mover.move, width=limits.tables, clock=self._clock, patience=limits.park)

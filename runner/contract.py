@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.document import Document, validate
 from runner.errors import UsageError
-from runner.job import DestinationSpec, Job, SourceSpec, TableEntry
+from runner.job import DestinationSpec, Job, SourceSpec, TableEntry, is_exact
 from runner.jobfile import SettledJob, load_job, validate_entry
 from runner.naming import normalise
 from runner.plugins import load_plugin, plugin_names
@@ -40,6 +40,8 @@ def settle_task(
     wanted = table or named
     if not wanted:
         raise UsageError("No table is named.", guidance="Give --table, or set OBJECT.")
+    if not is_exact(wanted):
+        raise UsageError(f"{wanted!r} is a pattern, and a task moves one table.", guidance="Name it, or use backfill.")
     params = _decode("PARAMS", environ.get("PARAMS", ""))
     path = job or (folder / environ["RUNNER_JOB"] if environ.get("RUNNER_JOB") else None)
     if path is not None:
@@ -149,4 +151,7 @@ def _decode(name: str, text: str, *, bare: str | None = None) -> dict[str, Any]:
             return found
     if bare and not text.startswith("{"):
         return {bare: text}
-    raise UsageError(f"{name} is neither JSON nor base64 of JSON.", guidance='For example {"mode": "full"}.')
+    raise UsageError(
+        f"{name} is neither JSON nor base64 of JSON.",
+        guidance='For example {"dsn": "…"}.' if bare else 'For example {"mode": "full"}.',
+    )

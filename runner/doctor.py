@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from runner.columns import HASH_KEY
-from runner.errors import RunnerError
+from runner.errors import PermissionMissing, RunnerError
 from runner.jobfile import SettledJob
 from runner.load import Destination
 from runner.plan import Plan, make_plan, patterns
@@ -25,7 +25,8 @@ async def examine(
 ) -> list[Check]:
     """Return checks as (ok | warn | fail, what was found, what to do)."""
     checks: list[Check] = [("ok", f"{settled.path} is valid", "")]
-    checks += await source.diagnose(patterns(settled.job))
+    job = settled.job
+    checks += await source.diagnose(patterns(job), lambda name: job.entry(name) is not None)
     try:
         async with source.session(1) as session:
             tables = await session.discover(patterns(settled.job))
@@ -54,7 +55,11 @@ def _destination_checks(destination: Destination, plan: Plan) -> list[Check]:
 
 
 def _plan_checks(plan: Plan, environ: Mapping[str, str]) -> list[Check]:
-    checks: list[Check] = [("fail", f"{one.name}: {one.error.message}", one.error.advice) for one in plan.rejected]
+    checks: list[Check] = [
+        ("fail", f"{one.name}: {one.error.message}", one.error.advice)
+        for one in plan.rejected
+        if not isinstance(one.error, PermissionMissing)  # the source's own check prints the grants
+    ]
     hashed = any(column.rule == "hash" for table in plan.tables for column in table.scan.columns)
     if hashed and not environ.get(HASH_KEY):
         checks.append(("fail", "columns are hashed and there is no key", f"set {HASH_KEY} in the environment"))

@@ -12,7 +12,8 @@
     ├── ContactError              a system refused us at first contact (exit 2)
     │   ├── Unreachable           no answer at that host and port
     │   ├── CredentialsRejected   it answered and said no
-    │   └── DatabaseMissing       the database or file does not exist
+    │   ├── DatabaseMissing       the database or file does not exist
+    │   └── DestinationRefused    the destination cannot be used
     ├── TryAgain                  not finished, try again (exit 3)
     │   ├── Busy                  another process owns the job or the table
     │   ├── Interrupted           a signal stopped the run
@@ -92,7 +93,7 @@ class UsageError(RunnerError):
 class JobFileError(UsageError):
     """The job file is wrong."""
 
-    guidance = "Correct the file; nothing was started."
+    guidance = "Correct it and run the command again."
 
 
 class NotYet(UsageError):
@@ -141,6 +142,12 @@ class DatabaseMissing(ContactError):
     """The database does not exist."""
 
     guidance = "Check the name of the database."
+
+
+class DestinationRefused(ContactError):
+    """The destination cannot be used."""
+
+    guidance = "`runner doctor JOB` looks at it more closely."
 
 
 class TryAgain(RunnerError):
@@ -249,7 +256,7 @@ class DestinationBusy(DestinationError):
 class ReadOnly(DestinationError):
     """The destination cannot be written."""
 
-    guidance = "Check the permissions of the file or the grants of the user: `runner doctor JOB`."
+    guidance = "Check the path and its permissions, or the grants of the user."
 
 
 class TableLocked(DestinationError):

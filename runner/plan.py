@@ -122,7 +122,7 @@ def make_plan(
             "No table is selected.", guidance="Check `tables:` and `exclude:`, --tables, and the user's grants."
         )
     dataset = _dataset(settled, chosen)
-    several = len({table.schema for table, _ in chosen}) > 1
+    several = _several_schemas(job)
     plans: list[TablePlan] = []
     for table, entry in chosen:
         try:
@@ -138,6 +138,15 @@ def make_plan(
         plans = [_with_range(plan, since, until) for plan in plans]
     plans.sort(key=lambda plan: (-plan.scan.table.bytes, plan.name))
     return Plan(tuple(plans), tuple(rejected), dataset)
+
+
+def _several_schemas(job: Job) -> bool:
+    """Tell whether the job may take tables of several schemas.
+
+    By its patterns alone: a name at the destination depends on nothing that changes from run to run.
+    """
+    schemas = {pattern.partition(".")[0] if "." in pattern else "*" for pattern in job.tables}
+    return len(schemas) > 1 or not is_exact(schemas.pop())
 
 
 def _missing(job: Job, tables: Sequence[Table]) -> list[Rejected]:
@@ -238,7 +247,7 @@ def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, s
         cursor = _find_cursor(table, entry.cursor, strict=True)
         if cursor and key:
             return "incremental", cursor, f"auto: {cursor} is indexed and not null, key ({', '.join(key)})"
-        reason = "no primary key" if cursor else "no indexed cursor that is not null"
+        reason = "no primary key" if cursor else _no_cursor(table, entry.cursor)
         if entry.fallback == "error":
             raise JobFileError(f"{table.qualified}: mode auto found {reason}, and fallback is error.")
         return "full", _find_cursor(table, entry.cursor, strict=False), f"auto: {reason}"
@@ -266,6 +275,23 @@ def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, s
         if entry.lag:
             raise JobFileError(f"{table.qualified}: lag would append rows twice; use mode incremental.")
     return mode, cursor, "as the job file says"
+
+
+def _no_cursor(table: Table, wanted: str | list[str] | None) -> str:
+    """Return why none of the wanted columns can be trusted to order changes."""
+    names = [wanted] if isinstance(wanted, str) else wanted or []
+    if not names:
+        return "no cursor is named"
+    for name in names:
+        column = table.column(name)
+        if column is None:
+            continue
+        if not can_order(column.type):
+            return f"{name} ({column.native}) cannot order changes"
+        if column.nullable:
+            return f"{name} may be NULL (say mode: incremental to use it all the same)"
+        return f"{name} leads no index (say mode: incremental to use it all the same)"
+    return f"no column {' or '.join(names)}"
 
 
 def _find_cursor(table: Table, wanted: str | list[str] | None, *, strict: bool) -> str | None:
@@ -319,6 +345,8 @@ def _with_range(plan: TablePlan, since: str | None, until: str | None) -> TableP
             guidance="Take its rule out of `columns:`, or leave the table out with --tables.",
         )
     start, end = (None if text is None else cursor_text(text, column.type) for text in (since, until))
+    if start is not None and end is not None and not reaches_past(end, start, column.type):
+        raise UsageError(f"The range from {since} to {until} is empty.", guidance="--until comes after --since.")
     window = Window(plan.cursor, start, end, from_start=True, before_end=True, nulls=False)
     return replace(plan, scan=replace(plan.scan, window=window), range=(start, end), why="--since/--until")
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from runner.errors import Busy, LedgerDamaged, ReadOnly, UsageError
+from runner.errors import Busy, LedgerDamaged, UsageError
 from runner.ledger import LedgerReader
 from runner.source import fingerprint
 
@@ -93,14 +93,14 @@ class StateFolder:
         """Make the folder, private to its owner.
 
         Raises:
-            ReadOnly: It cannot be made.
+            UsageError: It cannot be made.
         """
         try:
             (self.path / "runs").mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.path / "jobs").mkdir(exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
         except OSError as error:
-            raise ReadOnly(
+            raise UsageError(
                 f"The state folder {self.path} cannot be made: {error.strerror}.",
                 guidance="Point --state-dir or RUNNER_STATE_DIR at a folder that can be written.",
             ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
@@ -221,8 +221,12 @@ class Source(Protocol):
         """
         ...
 
-    async def diagnose(self, patterns: Sequence[str]) -> list[tuple[str, str, str]]:
-        """Return checks as (ok | warn | fail, what was found, what to do), for the tables named."""
+    async def diagnose(self, patterns: Sequence[str], wanted: Callable[[str], bool]) -> list[tuple[str, str, str]]:
+        """Return checks as (ok | warn | fail, what was found, what to do).
+
+        Args:
+            wanted: Whether a table that the patterns name is one of the job's.
+        """
         ...
 
 

@@ -84,19 +84,21 @@ async def survey(
         finally:
             await anyio.to_thread.run_sync(writer.close)
         limits = settled.limits
-        chunks = {}
+        chunks, rows = {}, 0
         for table in plan.tables:
             state_row = found.tables.get(table.target.name)
             mark = state_row.mark if state_row and state_row.cursor == table.cursor else None
             scan = windowed(table, mark).scan
+            merges = state_row is not None and mark is not None and table.mode != "full"
+            # What an increment brings is not in the catalog; the last one is the best guess.
+            rows += min(state_row.rows, table.scan.table.rows) if merges and state_row else table.scan.table.rows
             large = scan.table.rows > limits.chunk_rows or scan.table.bytes > limits.chunk_bytes
             chunks[table.name] = len(await session.chunks(scan, limits.chunk_rows, limits.chunk_bytes)) if large else 1
         position = session.position
-    return Survey(plan, found, position, await anyio.to_thread.run_sync(_estimate, settled, plan, chunks, state))
+    return Survey(plan, found, position, await anyio.to_thread.run_sync(_estimate, settled, plan, chunks, rows, state))
 
 
-def _estimate(settled: SettledJob, plan: Plan, chunks: dict[str, int], state: StateFolder) -> Estimate:
-    rows = sum(table.scan.table.rows for table in plan.tables)
+def _estimate(settled: SettledJob, plan: Plan, chunks: dict[str, int], rows: int, state: StateFolder) -> Estimate:
     speed = _measured_speed(settled, state)
     seconds = rows / (speed or _USUAL_SPEED) + _PER_TABLE * len(plan.tables)
     return Estimate(

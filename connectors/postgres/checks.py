@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from connectors.postgres.catalog import discover
 from connectors.postgres.connection import Connections
@@ -21,12 +21,15 @@ select current_user as "user", current_setting('server_version_num')::int as ver
 """
 
 
-async def diagnose(connections: Connections, patterns: Sequence[str]) -> list[tuple[str, str, str]]:
+async def diagnose(
+    connections: Connections, patterns: Sequence[str], wanted: Callable[[str], bool]
+) -> list[tuple[str, str, str]]:
     """Return checks as (ok | warn | fail, what was found, what to do)."""
     try:
         async with connections.transaction() as connection:
             facts = await connection.fetchrow(_FACTS)
-            tables = await discover(connection, connections.config, patterns)
+            found = await discover(connection, connections.config, patterns)
+            tables = [table for table in found if wanted(table.qualified)]
     except RunnerError as error:
         return [("fail", error.message, error.advice)]
     finally:

@@ -54,6 +54,8 @@ class PostgresConfig(BaseModel):
         found: dict[str, Any] = {}
         if self.dsn and "://" in self.dsn:
             found["dsn"] = self.dsn
+        elif self.dsn and "=" not in self.dsn:
+            raise ValueError("neither a URI nor keyword=value pairs")
         elif self.dsn:
             pairs = (part.partition("=") for part in shlex.split(self.dsn))
             found = {_KEYWORDS[key]: value for key, _, value in pairs if key in _KEYWORDS}

@@ -13,9 +13,10 @@ import asyncpg
 
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.faults import DRIVER_ERRORS, translate, translate_contact
-from runner.errors import SnapshotLost
+from runner.errors import SnapshotLost, Unreachable
 
 APPLICATION_NAME = "orchestra-runner"
+ENCODE = "Write it as postgresql://user:password@host:port/database, signs such as @ # / in a password as %40 %23 %2F."
 
 
 class Connections:
@@ -58,7 +59,8 @@ class Connections:
                 self.pooled = backend != connection.get_server_pid()
         except (*DRIVER_ERRORS, ValueError) as error:
             if isinstance(error, ValueError):
-                raise translate_contact(OSError(f"the DSN cannot be read: {error}"), "source") from None
+                # Its own words may hold a part of the password.
+                raise Unreachable("The DSN of the source cannot be read.", guidance=ENCODE) from None
             found = translate(error) if self._contacted else translate_contact(error, self.where)
             raise found from None
         self._contacted = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +13,6 @@ from runner.errors import Undecodable
 from runner.source import Scan
 
 _BOM = b"\xef\xbb\xbf"
-_RANGE = re.compile(r"^-?infinity$|^NaN$", re.IGNORECASE)
 
 
 class Decoder:
@@ -102,8 +100,11 @@ class Decoder:
         except (ValueError, ArithmeticError, OverflowError):
             if self.scan.special == "null":
                 return None
-            what = "is not a number" if _RANGE.match(text) else "is out of the range of"
-            raise Undecodable(f"The column {column!r} holds {text!r}, which {what} {wire}.", column=column) from None
+            raise Undecodable(
+                f"The column {column!r} holds {text!r}, which a {wire} cannot hold.",
+                guidance=f"Move it as text (columns: {{{column}: text}}), or set `special: 'null'` for the table.",
+                column=column,
+            ) from None
 
 
 def _parse(text: str, wire: pa.DataType) -> object:

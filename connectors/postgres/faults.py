@@ -86,7 +86,8 @@ def _from_sqlstate(error: asyncpg.PostgresError, text: str, table: str | None) -
         return Throttled(f"{text}.", table=table)
     if state.startswith((*_DOWN, *_RETRIABLE)) or state == "57014":
         return SourceDown(f"{text}.", table=table)
-    return SourceError(f"{text} (SQLSTATE {state}).", table=table)
+    advice = "If the table has a `where:`, check it." if state.startswith(("42", "22")) else None
+    return SourceError(f"{text} (SQLSTATE {state}).", guidance=advice, table=table)
 
 
 def translate_contact(error: BaseException, where: str) -> RunnerError:

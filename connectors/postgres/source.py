@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -76,8 +76,8 @@ class PostgresSource:
             leader.terminate()
             await connections.close()
 
-    async def diagnose(self, patterns: Sequence[str]) -> list[tuple[str, str, str]]:
-        return await diagnose(self._connections, patterns)
+    async def diagnose(self, patterns: Sequence[str], wanted: Callable[[str], bool]) -> list[tuple[str, str, str]]:
+        return await diagnose(self._connections, patterns, wanted)
 
 
 async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> PostgresSession:

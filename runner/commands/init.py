@@ -25,6 +25,7 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Discover a source and write a job file; the URI itself, with its password, is never written."""
+    import json as jsonlib
     from urllib.parse import urlsplit
 
     from runner.commands.assembly import run_async
@@ -55,6 +56,9 @@ def command(
         raise UsageError("The source shows no table to this user.", guidance="Check the database and the grants.")
     reference = variable or f"{job.upper()}_DSN"
     path.write_text(_text(job, kind, reference, tables, _schema_for(path)), "utf-8")
+    if json:
+        print(jsonlib.dumps({"job": str(path), "tables": len(tables), "variable": reference}))
+        return 0
     print(f"wrote {path}: {len(tables)} tables")
     print(f"now: export {reference}='…the URI…', then `runner plan {path}` and `runner backfill {path}`")
     return 0
@@ -96,6 +100,7 @@ def _text(job: str, kind: str, reference: str, tables: list[Table], schema: str)
         "destination:",
         "  type: duckdb",
         f"  dataset: raw_{job}",
+        '  table: "{schema}__{table}"' if len(by_schema) > 1 else '  table: "{table}"',
         "defaults:",
         "  mode: auto            # incremental where there are a key and an indexed cursor, else full",
         f"  cursor: [{', '.join(cursors)}]",

@@ -117,7 +117,8 @@ def _explain(settled: SettledJob, found: Survey) -> None:
             print(f"  {key}: {value}  ({place})")
         print(f"  mode in force: {one.mode}  ({one.why})")
         print(f"  cursor in force: {one.cursor}")
-        print(f"  key in force: {', '.join(one.target.key) or None}  ({one.key_from or 'none'})")
+        key = f"{', '.join(one.target.key)}  ({one.key_from})" if one.target.key else "none needed"
+        print(f"  key in force: {key}")
         print(f"  chunks: {found.estimate.chunks[one.name]}  (limits: chunk_rows, chunk_bytes)")
         for column in one.scan.columns:
             note = f"  ({column.note})" if column.note else ""

@@ -29,10 +29,14 @@ def command(
 
     folder = state_folder(Path.cwd(), state_dir).find(run)
     with LedgerReader(folder.ledger) as ledger:
-        record, tables, chunks = ledger.run() or {}, ledger.tables(), ledger.chunks(table)
+        record, tables, chunks = ledger.run() or {}, ledger.tables(), ledger.chunks()
         attempts = ledger.attempts()
     if table and not any(row["name"] == table for row in tables):
+        bare = [row["name"] for row in tables if row["name"].partition(".")[2] == table]
+        table = bare[0] if len(bare) == 1 else table
+    if table and not any(row["name"] == table for row in tables):
         raise UsageError(f"Run {folder.run} has no table {table!r}.", guidance="`runner show` lists them.")
+    chunks = [chunk for chunk in chunks if table is None or chunk["table_name"] == table]
     for row in tables:
         row["error"] = jsonlib.loads(row["error"]) if row["error"] else None
         row["plan"] = jsonlib.loads(row["plan"])

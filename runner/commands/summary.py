@@ -14,7 +14,7 @@ _SHOWN = 10
 _WORDS = {
     0: "complete",
     1: "ended with failures",
-    3: "not finished: run the same command again",
+    3: "not finished",
 }
 
 
@@ -31,7 +31,8 @@ def print_result(result: Result, output: Output) -> None:
     chunks = sum(len(item.chunks) for item in published)
     style = {0: "green", 1: "red"}.get(result.exit_code, "yellow")
     speed = rows / max(result.seconds, 0.001)
-    console.print(f"\n[bold {style}]Run {result.run} {_WORDS[result.exit_code]}[/] in {format_seconds(result.seconds)}")
+    after = f"after {format_seconds(result.seconds)}"
+    console.print(f"\n[bold {style}]Run {result.run} {_WORDS[result.exit_code]}[/] {after}")
     console.print(
         f"  {len(published)} tables published · {rows:,} rows · {format_size(size)} as Parquet · "
         f"{chunks} chunks · {speed:,.0f} rows/s"
@@ -50,6 +51,9 @@ def print_result(result: Result, output: Output) -> None:
         console.print(f"  … and {len(problems) - _SHOWN} more: runner show {result.run}")
     waiting = [item for item in result.items if item.state in ("planned", "running")]
     if waiting:
-        console.print(f"  {len(waiting)} tables are unfinished")
+        kept = [state for item in waiting for state in item.chunks if state.state != "planned"]
+        total = sum(len(item.chunks) for item in waiting)
+        console.print(f"  {len(waiting)} tables are unfinished; {len(kept)} of their {total} chunks so far are kept")
+        console.print("  run the same command again: it goes on where it stopped")
     console.print(f"  report: {result.folder.report}")
     sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -189,8 +190,13 @@ class DuckDBWriter(TransactionalWriter):
         folder = self.path.parent
         while not folder.exists():
             folder = folder.parent
-        if not os.access(self.path if self.path.exists() else folder, os.W_OK):
-            return [("fail", f"{self.path} cannot be written", "check the permissions of the file and its folder")]
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            if self.path.exists() and not os.access(self.path, os.W_OK):
+                raise PermissionError
+        except OSError:
+            return [("fail", f"{self.path} cannot be written", "check the path and the permissions of its folder")]
         try:
             if self.path.exists():
                 with self.session() as cursor:
@@ -294,7 +300,7 @@ def _translate(error: duckdb.Error) -> RunnerError:
     text = redact(str(error)).strip()
     lower = text.lower()
     if "set lock on file" in lower:
-        return DestinationBusy("Another program has the DuckDB file open.")
+        return DestinationBusy(f"Another program has the DuckDB file open: {text.splitlines()[0]}")
     if "no space left" in lower or "disk quota" in lower or "file too large" in lower:
         return DiskFull(f"DuckDB: {text}")
     if "permission denied" in lower or "read-only" in lower or "is a directory" in lower:

@@ -27,6 +27,7 @@ from runner.errors import (
     RunnerError,
     TableLocked,
     Unreachable,
+    UsageError,
 )
 from runner.load import Target, TargetColumn
 from runner.naming import quote
@@ -60,6 +61,16 @@ class Postgres:
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._dsn = PostgresConfig.model_validate(options).dsn
+        try:
+            port = parse_dsn(self._dsn).get("port", "5432")
+        except psycopg2.ProgrammingError:
+            port = ""
+        if not all(one.isdigit() for one in port.split(",")):
+            # psycopg2's own words may hold a part of the password.
+            raise UsageError(
+                "The DSN of the destination cannot be read.",
+                guidance="Signs such as @ # / in a password are written %40 %23 %2F.",
+            )
 
     @staticmethod
     def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -307,7 +307,7 @@ class TransactionalWriter(abc.ABC):
             )
         if publication.replace or not exists:
             if exists:
-                outcome.changes += _differences(columns[target.name], self._wanted(target))
+                outcome.changes += self._changes(columns[target.name], target, publication)
             self.swap(cursor, target, exists=exists)
         else:
             outcome.changes += self._evolve(cursor, target, columns[target.name], publication)
@@ -356,12 +356,7 @@ class TransactionalWriter(abc.ABC):
     def _evolve(self, cursor: Cursor, target: Target, existing: dict[str, str], publication: Publication) -> list[str]:
         """Make the published table fit the rows; return what changed, in words."""
         wanted = self._wanted(target)
-        differences = _differences(existing, wanted)
-        if publication.schema == "freeze" and differences:
-            raise SchemaConflict(
-                f"The schema is frozen and differs: {'; '.join(differences)}.",
-                guidance="Set schema: evolve, or run it once with --full-refresh.",
-            )
+        differences = self._changes(existing, target, publication)
         table = self.name(target.name)
         for name, new in wanted.items():
             old = existing.get(name)
@@ -375,6 +370,16 @@ class TransactionalWriter(abc.ABC):
         for name in existing:
             if name not in wanted or name in nullable:
                 cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
+        return differences
+
+    def _changes(self, existing: dict[str, str], target: Target, publication: Publication) -> list[str]:
+        """Return what differs from the published table, in words; a frozen schema refuses it."""
+        differences = _differences(existing, self._wanted(target))
+        if publication.schema == "freeze" and differences:
+            raise SchemaConflict(
+                f"The schema is frozen and differs: {'; '.join(differences)}.",
+                guidance="Set schema: evolve to take the change over.",
+            )
         return differences
 
     def _merge(self, cursor: Cursor, target: Target, publication: Publication) -> None:

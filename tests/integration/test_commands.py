@@ -149,6 +149,45 @@ def test_tables_narrow_a_run_and_failed_runs_only_what_failed(source: Database, 
     assert project.query("select amount from raw.odd")[0][0] == 1
 
 
+def test_failed_says_so_where_nothing_failed(source: Database, project: Project, cli: Cli) -> None:
+    assert cli("backfill", "job.yml").code == 0
+    answer = cli("backfill", "job.yml", "--failed")
+    assert answer.code == 2
+    assert "Nothing failed in the last run" in answer.err
+
+
+def test_a_filter_changes_no_name(source: Database, project: Project, cli: Cli) -> None:
+    source.execute("create schema crm", "create table crm.leads as select 1 as id")
+    project.job(_JOB + "  crm.*:\n")
+    assert cli("backfill", "job.yml").code == 0
+    assert cli("backfill", "job.yml", "--tables", "crm.leads").code == 0
+    assert cli("task", "job.yml", "--table", "crm.leads").code == 0
+    assert project.query("select distinct table_name from raw._runner_state where source_table = 'crm.leads'") == [
+        ("crm__leads",)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--since", "2024-01-03", "--until", "2024-01-02"], "is empty"),
+        (["--since", "yesterday"], "'yesterday' is not a time"),
+    ],
+)
+def test_a_wrong_range_is_refused(
+    source: Database, project: Project, cli: Cli, arguments: list[str], words: str
+) -> None:
+    answer = cli("backfill", "job.yml", "--tables", "public.orders", *arguments)
+    assert answer.code == 2
+    assert words in answer.err
+
+
+def test_a_range_leaves_the_definition_alone(source: Database, project: Project, cli: Cli) -> None:
+    assert cli("backfill", "job.yml").code == 0
+    assert cli("backfill", "job.yml", "--tables", "public.orders", "--since", "2024-01-01").code == 0
+    assert "definition changed" not in cli("backfill", "job.yml").err
+
+
 def test_fail_fast_stops_at_the_first_failure(source: Database, project: Project, cli: Cli) -> None:
     source.execute(
         "create table aaa as select 'NaN'::numeric(5, 2) as amount, repeat('x', 500) from generate_series(1, 99)"
@@ -219,6 +258,7 @@ def test_a_task_of_a_job_file_shares_marks_with_the_backfill(source: Database, p
         ({"PARAMS": '{"moed": "full"}'}, "moed: unknown key. Did you mean 'mode'?"),
         ({"PARAMS": '{"mode": "snapshot"}'}, "not implemented yet"),
         ({"DESTINATION": "nowhere"}, "There is no destination of type 'nowhere'"),
+        ({"OBJECT": "public.*"}, "'public.*' is a pattern"),
     ],
 )
 def test_a_wrong_environment_is_exit_2(
@@ -233,8 +273,8 @@ def test_a_wrong_environment_is_exit_2(
 def test_a_task_for_a_table_that_is_not_there(source: Database, project: Project, cli: Cli) -> None:
     _contract(project, source, OBJECT="public.order")
     answer = cli("task")
-    assert answer.code == 1
-    assert "public.order is not at the source" in answer.out
+    assert answer.code == 2
+    assert "public.order is not at the source" in answer.err
 
 
 def test_starting_over_ends_the_unfinished_run(source: Database, project: Project, cli: Cli) -> None:

@@ -212,8 +212,8 @@ def test_a_key_that_is_none_is_refused(orders: Database, project: Project, cli: 
 def test_a_masked_key_is_refused(orders: Database, project: Project, cli: Cli) -> None:
     project.job(_job("mode: incremental, cursor: updated_at, columns: {id: mask}"))
     answer = cli("backfill", "job.yml")
-    assert answer.code == 1
-    assert "the key column 'id' is masked" in answer.out
+    assert answer.code == 2
+    assert "the key column 'id' is masked" in answer.err
 
 
 def test_a_hashed_key_still_merges(orders: Database, project: Project, cli: Cli) -> None:

@@ -57,8 +57,8 @@ def test_views_and_partitions_come_once_and_only_on_request(shop: Database, proj
 
 def test_every_type_arrives_exactly(shop: Database, project: Project, cli: Cli) -> None:
     assert cli("backfill", "job.yml", "--tables", "shop.every_type").code == 0
-    ours = project.query("select * from raw.every_type order by id")
-    columns = [name for name, *_ in project.query("describe raw.every_type")]
+    ours = project.query("select * from raw.shop__every_type order by id")
+    columns = [name for name, *_ in project.query("describe raw.shop__every_type")]
     theirs = shop.rows(
         "select id, a_bool, a_int2, a_int4, a_int8, a_float4, a_float8, a_numeric, a_wide_numeric, a_bytea, "
         "a_date, a_time, a_timestamp, a_timestamptz, a_text, a_varchar, a_char, a_free_numeric::text, "
@@ -96,12 +96,12 @@ def test_every_type_arrives_exactly(shop: Database, project: Project, cli: Cli) 
 
 def test_types_keep_their_precision(shop: Database, project: Project, cli: Cli) -> None:
     assert cli("backfill", "job.yml", "--tables", "shop.every_type").code == 0
-    kinds = {name: kind for name, kind, *_ in project.query("describe raw.every_type")}
+    kinds = {name: kind for name, kind, *_ in project.query("describe raw.shop__every_type")}
     assert kinds["a_wide_numeric"] == "DECIMAL(38,10)"
     assert kinds["a_timestamp"] == "TIMESTAMP"
     assert kinds["a_timestamptz"] == "TIMESTAMP WITH TIME ZONE"
     assert kinds["a_jsonb"] == "JSON"
-    assert project.query("select sum(a_wide_numeric) from raw.every_type")[0][0] == Decimal(
+    assert project.query("select sum(a_wide_numeric) from raw.shop__every_type")[0][0] == Decimal(
         str(shop.rows("select sum(a_wide_numeric) from shop.every_type")[0][0])
     )
 

@@ -78,7 +78,7 @@ def test_a_plug_in_is_listed_too(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (JobFileError("shop.yml:3: odd."), 2, "error: shop.yml:3: odd.\nCorrect the file"),
+        (JobFileError("shop.yml:3: odd."), 2, "error: shop.yml:3: odd.\nCorrect it"),
         (Busy("It runs."), 3, "error: It runs.\nWait for it"),
         (KeyboardInterrupt(), 3, "interrupted; run the same command again"),
         (BrokenPipeError(), 0, ""),

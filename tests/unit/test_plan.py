@@ -86,10 +86,13 @@ class TestModeAuto:
     @pytest.mark.parametrize(
         ("found", "why"),
         [
-            (table(indexed=("id",)), "auto: no indexed cursor that is not null"),
+            (table(indexed=("id",)), "auto: modified_at may be NULL (say mode: incremental to use it all the same)"),
             (table(key=()), "auto: no primary key"),
-            (table("shop.orders", ID, LOOSE, indexed=("modified_at",)), "auto: no indexed cursor that is not null"),
-            (table("shop.orders", ID, TEXT), "auto: no indexed cursor that is not null"),
+            (
+                table("shop.orders", ID, LOOSE, indexed=("modified_at",)),
+                "auto: modified_at may be NULL (say mode: incremental to use it all the same)",
+            ),
+            (table("shop.orders", ID, TEXT), "auto: no column modified_at or updated_at"),
         ],
     )
     def test_full_where_it_cannot_and_says_why(self, found, why):
@@ -231,15 +234,19 @@ class TestNames:
         ],
     )
     def test_table_names(self, name, entry, destination, expected):
-        assert one(table(name), entry, destination=destination).target.name == expected
+        pattern = f"{name.partition('.')[0]}.*"
+        assert plan(table(name), {pattern: entry}, destination=destination).tables[0].target.name == expected
 
     def test_several_schemas_get_the_schema_into_the_name(self):
         made = plan([table("a.x"), table("b.x")])
         assert {found.target.name for found in made.tables} == {"a__x", "b__x"}
 
-    def test_only_the_selected_schemas_count(self):
-        made = plan([table("a.x"), table("b.x")], {"a.*": None})
-        assert made.tables[0].target.name == "x"
+    def test_a_name_depends_on_the_job_file_and_on_nothing_else(self):
+        both, single, any_ = {"a.*": None, "b.x": None}, {"a.*": None}, {"*": None}
+        assert plan([table("a.x"), table("b.x")], single).tables[0].target.name == "x"
+        assert plan([table("a.x")], both).tables[0].target.name == "a__x"
+        assert plan([table("a.x"), table("b.x")], both, only=["a.x"]).tables[0].target.name == "a__x"
+        assert plan([table("a.x")], any_).tables[0].target.name == "a__x"
 
     @pytest.mark.parametrize("name", ["_runner_x", "_dlt_loads", "__"])
     def test_names_that_belong_to_somebody_else(self, name):
@@ -254,7 +261,7 @@ class TestNames:
 
     def test_collisions_of_tables(self):
         with pytest.raises(NameCollision, match="would both be my_table") as clash:
-            plan([table("s.MyTable"), table("s.my_table")])
+            plan([table("s.MyTable"), table("s.my_table")], {"s.*": None})
         assert "s.MyTable and s.my_table" in clash.value.message
         assert clash.value.exit_code == 2
 
@@ -313,7 +320,7 @@ class TestTemplates:
             plan([table("a.x"), table("b.x")], destination={"dataset": "{schema}"})
 
     def test_two_schemas_may_fill_one_dataset(self):
-        found = plan([table("a.x"), table("a.y")], destination={"dataset": "{schema}"})
+        found = plan([table("a.x"), table("a.y")], {"a.*": None}, destination={"dataset": "{schema}"})
         assert found.dataset == "a"
         assert {one.target.name for one in found.tables} == {"x", "y"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import Busy, ReadOnly, UsageError
+from runner.errors import Busy, UsageError
 from runner.ledger import Ledger, insert
 from runner.runs import RunFolder, StateFolder, is_unfinished, project_root, state_dir
 
@@ -78,7 +78,7 @@ def test_the_folder_is_private(state):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ReadOnly, match="cannot be made"):
+    with pytest.raises(UsageError, match="cannot be made"):
         StateFolder(tmp_path / "file" / ".runner").create()
 
 
