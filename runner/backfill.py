@@ -254,8 +254,7 @@ class Backfill:
             until=options.until,
             only=options.only,
         )
-        if any(column.rule == "hash" for one in plan.tables for column in one.scan.columns):
-            Protector(tuple(c for one in plan.tables for c in one.scan.columns), self._environ.get(HASH_KEY))
+        Protector(plan.hashed, self._environ.get(HASH_KEY))
         plan = self._check_lock(plan)
         if plan.rejected and not plan.tables:
             first = plan.rejected[0].error

@@ -60,8 +60,7 @@ def _plan_checks(plan: Plan, environ: Mapping[str, str]) -> list[Check]:
         for one in plan.rejected
         if not isinstance(one.error, PermissionMissing)  # the source's own check prints the grants
     ]
-    hashed = any(column.rule == "hash" for table in plan.tables for column in table.scan.columns)
-    if hashed and not environ.get(HASH_KEY):
+    if plan.hashed and not environ.get(HASH_KEY):
         checks.append(("fail", "columns are hashed and there is no key", f"set {HASH_KEY} in the environment"))
     checks.append(("ok", f"{len(plan.tables)} tables are planned for dataset {plan.dataset}", ""))
     return checks

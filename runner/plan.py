@@ -26,7 +26,7 @@ from runner.job import Job, TableEntry, is_exact, matches
 from runner.jobfile import SettledJob
 from runner.load import Range, Target, TargetColumn
 from runner.naming import normalise
-from runner.source import Scan, Table, Window, fingerprint
+from runner.source import Column, Scan, Table, Window, fingerprint
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Plan:
     tables: tuple[TablePlan, ...]
     rejected: tuple[Rejected, ...]
     dataset: str
+
+    @property
+    def hashed(self) -> tuple[Column, ...]:
+        """The columns that are hashed, for which a key is needed."""
+        return tuple(column for one in self.tables for column in one.scan.columns if column.rule == "hash")
 
 
 def patterns(job: Job) -> list[str]:

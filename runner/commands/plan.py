@@ -28,10 +28,15 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Show tables, chunks, estimates and what will be created or replaced; changes nothing."""
+    from runner.columns import HASH_KEY
     from runner.commands.assembly import assemble, run_async, state_folder
+    from runner.errors import UsageError
     from runner.lockfile import LockFile
+    from runner.secrets import environment
     from runner.survey import survey
 
+    if lock and tables:
+        raise UsageError("A lock holds all tables of a job.", guidance="Leave --tables out.")
     settled, source, destination = assemble(job, env)
     state = state_folder(job, state_dir)
     only = [explain] if explain else tables or ()
@@ -49,10 +54,14 @@ def command(
         _print(found, destination.describe(), drift, quiet=quiet)
         if lock:
             print(f"wrote {path}")
-    return 1 if found.plan.rejected else 0
+    unkeyed = bool(found.plan.hashed) and not environment(job.resolve().parent).get(HASH_KEY)
+    if unkeyed and not json:
+        print(f"✗ columns are hashed and {HASH_KEY} is not set")
+    return 1 if found.plan.rejected or unkeyed else 0
 
 
 def _print(found: Survey, destination: str, drift: dict[str, str], *, quiet: bool) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from runner.commands.screen import screen
@@ -66,7 +75,9 @@ def _print(found: Survey, destination: str, drift: dict[str, str], *, quiet: boo
         table = one.scan.table
         chunks = str(found.estimate.chunks[one.name])
         size = format_size(table.bytes)
-        grid.add_row(one.name, one.target.name, one.mode, found.effect(one), f"{table.rows:,}", size, chunks, one.why)
+        grid.add_row(
+            escape(one.name), one.target.name, one.mode, found.effect(one), f"{table.rows:,}", size, chunks, one.why
+        )
     if not quiet:
         console.print(grid)
     for rejected in found.plan.rejected:

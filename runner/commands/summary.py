@@ -22,6 +22,8 @@ def print_result(result: Result, output: Output) -> None:
     """Print the summary; with --json the stream of events has said it all."""
     if output.json:
         return
+    from rich.markup import escape
+
     from runner.commands.screen import screen
 
     console = screen()
@@ -30,21 +32,23 @@ def print_result(result: Result, output: Output) -> None:
     size = sum(item.bytes for item in published)
     chunks = sum(len(item.chunks) for item in published)
     style = {0: "green", 1: "red"}.get(result.exit_code, "yellow")
+    whole = sum(item.replace for item in published)
     speed = rows / max(result.seconds, 0.001)
     after = f"after {format_seconds(result.seconds)}"
     console.print(f"\n[bold {style}]Run {result.run} {_WORDS[result.exit_code]}[/] {after}")
+    how = f"{whole} as a whole, {len(published) - whole} by what changed"
     console.print(
-        f"  {len(published)} tables published · {rows:,} rows · {format_size(size)} as Parquet · "
+        f"  {len(published)} tables published ({how}) · {rows:,} rows · {format_size(size)} as Parquet · "
         f"{chunks} chunks · {speed:,.0f} rows/s"
     )
     if result.skipped:
-        console.print(f"  {len(result.skipped)} tables were already published by this run before it stopped")
+        console.print(f"  {len(result.skipped)} tables skipped: published by this run already, or held by another")
     if published and all(state.state == "verified" for item in published for state in item.chunks):
         console.print(f"  [green]verified by counts[/]: {chunks} of {chunks} chunks equal to what the source sent")
     problems: list[tuple[str, RunnerError]] = [(one.name, one.error) for one in result.rejected]
     problems += [(item.name, item.error) for item in result.items if item.error and item.state != "published"]
     for name, error in problems[:_SHOWN]:
-        console.print(f"  [red]✗ {name}[/]: {redact(error.message)}", markup=True)
+        console.print(f"  [red]✗ {escape(name)}[/]: {escape(redact(error.message))}")
         if error.advice:
             console.print(f"      {redact(error.advice)}", markup=False)
     if len(problems) > _SHOWN:
@@ -55,5 +59,5 @@ def print_result(result: Result, output: Output) -> None:
         total = sum(len(item.chunks) for item in waiting)
         console.print(f"  {len(waiting)} tables are unfinished; {len(kept)} of their {total} chunks so far are kept")
         console.print("  run the same command again: it goes on where it stopped")
-    console.print(f"  report: {result.folder.report}")
+    console.print(f"  report: {result.folder.report}", markup=False)
     sys.stdout.flush()
