@@ -88,7 +88,6 @@ class Result:
     rejected: tuple[Rejected, ...]
     skipped: tuple[str, ...]
     seconds: float
-    unregistered: str | None = None
 
 
 @dataclass
@@ -557,7 +556,7 @@ class Backfill:
         busy = [one for one in rejected if isinstance(one.error, TryAgain)]
         wrong = len(failed) + len(rejected) - len(busy)
         exit_code = 1 if wrong else 3 if unfinished or parked or busy else 0
-        unregistered = await self._register([item.plan for item in published])
+        await self._register([item.plan for item in published])
         try:
             await self._loader.call(lambda: self._writer.release(self._lease))
         except RunnerError as error:
@@ -591,22 +590,17 @@ class Backfill:
                 seconds=round(seconds, 3),
             )
         )
-        return Result(
-            folder.run, exit_code, folder, tuple(items), tuple(rejected), tuple(skipped), seconds, unregistered
-        )
+        return Result(folder.run, exit_code, folder, tuple(items), tuple(rejected), tuple(skipped), seconds)
 
-    async def _register(self, plans: Sequence[TablePlan]) -> str | None:
+    async def _register(self, plans: Sequence[TablePlan]) -> None:
         """Tell dlt's schema about new tables; their rows are published whatever comes of it."""
         if not plans:
-            return None
+            return
         targets = [plan.target for plan in plans]
         try:
             await self._loader.call(lambda: self._writer.register(targets))
         except Exception as error:  # dlt raises what its destinations raise
-            message = redact(f"dlt's schema was not updated: {error}")
-            self._stream.emit(Warned("", message))
-            return message
-        return None
+            self._stream.emit(Warned("", redact(f"dlt's schema was not updated: {error}")))
 
 
 def _last_epoch(kept: dict[str, dict[str, Any]], state: DatasetState) -> int:

