@@ -139,6 +139,15 @@ class StateFolder:
         folder.path.mkdir(mode=0o700)
         return folder
 
+    def state(self, record: Mapping[str, Any]) -> str:
+        """Return a run's state; one that says it is running, while nobody owns its job, was killed."""
+        if record["state"] != "running":
+            return str(record["state"])
+        command = str(record["command"])
+        table = command.removeprefix("task ").partition(" --")[0]
+        owned = f"{record['job']}.{table}" if command.startswith("task ") else str(record["job"])
+        return "running" if self._is_owned(owned) else "killed"
+
     def abandon(self, folder: RunFolder) -> None:
         """End an unfinished run that was started over: nothing goes on with it, and its spool is deleted."""
         with contextlib.closing(sqlite3.connect(folder.ledger)) as connection, connection:
@@ -152,6 +161,25 @@ class StateFolder:
             if record and record["state"] in _ENDED and now - datetime.fromisoformat(record["started"]) > _KEEP:
                 shutil.rmtree(folder.path, ignore_errors=True)
 
+    def _lock_file(self, job: str) -> Path:
+        # The name of a table may hold anything; the digest keeps two that look alike apart.
+        plain = re.sub(r"[^\w.-]", "_", job)
+        file = plain if plain == job and len(job) < 200 else f"{plain[:150]}-{fingerprint(job)}"
+        return self.path / "jobs" / f"{file}.lock"
+
+    def _is_owned(self, job: str) -> bool:
+        try:
+            descriptor = os.open(self._lock_file(job), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     @contextlib.contextmanager
     def own(self, job: str) -> Iterator[None]:
         """Own a job on this machine until the block ends.
@@ -159,10 +187,7 @@ class StateFolder:
         Raises:
             Busy: Another process runs it; the message names its pid.
         """
-        # The name of a table may hold anything; the digest keeps two that look alike apart.
-        plain = re.sub(r"[^\w.-]", "_", job)
-        file = plain if plain == job and len(job) < 200 else f"{plain[:150]}-{fingerprint(job)}"
-        descriptor = os.open(self.path / "jobs" / f"{file}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        descriptor = os.open(self._lock_file(job), os.O_CREAT | os.O_RDWR, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,6 +25,7 @@ def command(
         record = run.record()
         if record is None:
             continue
+        record["state"] = folder.state(record)
         with LedgerReader(run.ledger) as ledger:
             tables = ledger.tables()
         record["published"] = sum(table["state"] == "published" for table in tables)

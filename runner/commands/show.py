@@ -27,10 +27,13 @@ def command(
     from runner.errors import UsageError
     from runner.ledger import LedgerReader
 
-    folder = state_folder(Path.cwd(), state_dir).find(run)
+    runs = state_folder(Path.cwd(), state_dir)
+    folder = runs.find(run)
     with LedgerReader(folder.ledger) as ledger:
         record, tables, chunks = ledger.run() or {}, ledger.tables(), ledger.chunks()
         attempts = ledger.attempts()
+    if record:
+        record["state"] = runs.state(record)
     if table and not any(row["name"] == table for row in tables):
         bare = [row["name"] for row in tables if row["name"].partition(".")[2] == table]
         table = bare[0] if len(bare) == 1 else table

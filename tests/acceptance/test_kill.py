@@ -122,9 +122,11 @@ def test_what_was_loaded_is_not_read_again(project: Project, source: Database) -
     project.job(_JOB.replace("DESTINATION", "{type: duckdb, dataset: raw}"))
     process = project.start("backfill", "job.yml", "--tables", "public.wide")
     _until_chunks(project, process, 6)
+    assert "running" in project.start("runs").communicate(timeout=20)[0]
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    assert "killed" in project.start("runs").communicate(timeout=20)[0]
     last = project.start("backfill", "job.yml", "--tables", "public.wide")
     _, err = last.communicate(timeout=60)
     assert last.returncode == 0, err
