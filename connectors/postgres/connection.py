@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,7 +59,8 @@ class Connections:
                 backend = await connection.fetchval("select pg_backend_pid()")
                 self.pooled = backend != connection.get_server_pid()
         except (*DRIVER_ERRORS, ValueError) as error:
-            if isinstance(error, ValueError):
+            # A certificate that is refused is a ValueError too.
+            if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
                 # Its own words may hold a part of the password.
                 raise Unreachable("The DSN of the source cannot be read.", guidance=ENCODE) from None
             found = translate(error) if self._contacted else translate_contact(error, self.where)
