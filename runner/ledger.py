@@ -7,7 +7,7 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +175,3 @@ def delete(table: str, **where: Any) -> Statement:
     """Return the statement that deletes the rows where every key is equal."""
     conditions = " and ".join(f"{name} = ?" for name in where)
     return Statement(f"delete from {table} where {conditions}", tuple(where.values()))
-
-
-def flatten(groups: Iterable[Iterable[Statement]]) -> list[Statement]:
-    """Return the statements of all groups in order."""
-    return [statement for group in groups for statement in group]

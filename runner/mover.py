@@ -133,7 +133,7 @@ class Mover:
         )
         rows = item.plan.scan.table.rows
         self._stream.emit(TableStarted(item.name, slot, item.plan.mode, len(item.chunks), rows))
-        pending = [state for state in item.chunks if state.state in ("planned", "reading", "spooled")]
+        pending = [state for state in item.chunks if state.state in ("planned", "spooled")]
         await self._each(item, pending)
         epoch = await self._agree(item)
         await self._publish(item, epoch)
@@ -202,7 +202,7 @@ class Mover:
                     width.release_on_behalf_of(holder)
                     break
                 group.start_soon(one, state, holder)
-        if any(state.state in ("planned", "reading") for state in item.chunks):
+        if any(state.state == "planned" for state in item.chunks):
             raise Interrupted
 
     async def _read(self, item: Item, state: ChunkState, under: Epoch | None = None) -> None:

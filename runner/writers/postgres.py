@@ -25,6 +25,7 @@ from runner.errors import (
     NotOurs,
     ReadOnly,
     RunnerError,
+    SchemaConflict,
     TableLocked,
     Unreachable,
     UsageError,
@@ -200,28 +201,16 @@ class PostgresWriter(TransactionalWriter):
         )
 
     def _exchange_rows(self, cursor: Cursor, target: Target) -> None:
-        table, stage = self.name(target.name), self.name(target.stage)
-        existing = self.existing_columns(cursor, target.name)[target.name]
-        for column in target.columns:
-            new = self.sql_type(column)
-            old = existing.get(column.name)
-            if old is None:
-                cursor.execute(f"alter table {table} add column {quote(column.name)} {new}")
-            elif old != new and not self.widens(new, old):
-                raise DestinationError(
-                    f"The column {column.name!r} was {old} and is {new} now, and views depend on the table.",
-                    guidance="Drop the views that use it, then run the same command again.",
-                    table=target.name,
-                )
-        names = {column.name for column in target.columns}
-        nullable = {column.name for column in target.columns if column.nullable}
-        for name in existing:
-            if name not in names or name in nullable:
-                cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
-        columns = ", ".join(quote(column.name) for column in target.columns)
-        cursor.execute(f"delete from {table}")
-        cursor.execute(f"insert into {table} ({columns}) select {columns} from {stage}")
-        cursor.execute(f"drop table {stage}")
+        try:
+            self.fit_columns(cursor, target, self.existing_columns(cursor, target.name)[target.name])
+        except SchemaConflict as error:
+            raise SchemaConflict(
+                f"{error.message} Views, keys or indexes depend on the table.",
+                guidance="Drop what depends on the table, then run the same command again.",
+                table=target.name,
+            ) from error
+        cursor.execute(f"delete from {self.name(target.name)}")
+        self.insert_rows(cursor, target)
 
     def _grants(self, cursor: Cursor, table: str, stage: str) -> list[str]:
         """Return the statements that give the new table the old one's owner, grants and comment."""

@@ -310,9 +310,10 @@ class TransactionalWriter(abc.ABC):
                 outcome.changes += self._changes(columns[target.name], target, publication)
             self.swap(cursor, target, exists=exists)
         else:
-            outcome.changes += self._evolve(cursor, target, columns[target.name], publication)
-            self._merge(cursor, target, publication)
-            cursor.execute(f"drop table {stage}")
+            outcome.changes += self._changes(columns[target.name], target, publication)
+            self.fit_columns(cursor, target, columns[target.name])
+            self._make_room(cursor, target, publication)
+            self.insert_rows(cursor, target)
         self._record(cursor, lease, target, publication, newest)
 
     def _count(self, cursor: Cursor, target: Target, publication: Publication) -> None:
@@ -353,10 +354,13 @@ class TransactionalWriter(abc.ABC):
     def _wanted(self, target: Target) -> dict[str, str]:
         return {column.name: self.sql_type(column) for column in target.columns}
 
-    def _evolve(self, cursor: Cursor, target: Target, existing: dict[str, str], publication: Publication) -> list[str]:
-        """Make the published table fit the rows; return what changed, in words."""
+    def fit_columns(self, cursor: Cursor, target: Target, existing: dict[str, str]) -> None:
+        """Make the columns of a published table fit the rows that come.
+
+        Raises:
+            SchemaConflict: A column changed in a way that keeps neither the old values nor the new.
+        """
         wanted = self._wanted(target)
-        differences = self._changes(existing, target, publication)
         table = self.name(target.name)
         for name, new in wanted.items():
             old = existing.get(name)
@@ -370,7 +374,13 @@ class TransactionalWriter(abc.ABC):
         for name in existing:
             if name not in wanted or name in nullable:
                 cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
-        return differences
+
+    def insert_rows(self, cursor: Cursor, target: Target) -> None:
+        """Add the staging table's rows to the published table, and drop it."""
+        names = ", ".join(quote(column.name) for column in target.columns)
+        stage = self.name(target.stage)
+        cursor.execute(f"insert into {self.name(target.name)} ({names}) select {names} from {stage}")
+        cursor.execute(f"drop table {stage}")
 
     def _changes(self, existing: dict[str, str], target: Target, publication: Publication) -> list[str]:
         """Return what differs from the published table, in words; a frozen schema refuses it."""
@@ -382,15 +392,14 @@ class TransactionalWriter(abc.ABC):
             )
         return differences
 
-    def _merge(self, cursor: Cursor, target: Target, publication: Publication) -> None:
+    def _make_room(self, cursor: Cursor, target: Target, publication: Publication) -> None:
+        """Delete what the rows in staging replace: their range of the cursor, and their keys."""
         table, stage = self.name(target.name), self.name(target.stage)
         if publication.range is not None:
             self._delete_range(cursor, target, publication.range)
         if target.key and publication.mode != "append":
             key = ", ".join(quote(name) for name in target.key)
             cursor.execute(f"delete from {table} where ({key}) in (select {key} from {stage})")
-        names = ", ".join(quote(column.name) for column in target.columns)
-        cursor.execute(f"insert into {table} ({names}) select {names} from {stage}")
 
     def _delete_range(self, cursor: Cursor, target: Target, bounds: Range) -> None:
         column = next(column for column in target.columns if column.name == bounds.column)

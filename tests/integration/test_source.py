@@ -253,3 +253,33 @@ def test_cancelling_a_read_leaves_no_connection_behind(database: Database) -> No
             return
         time.sleep(0.02)
     pytest.fail("a connection stayed open")
+
+
+def test_a_foreign_partition_has_no_row_versions_to_go_by(database: Database) -> None:
+    server = database.server
+    database.execute(
+        "create extension postgres_fdw",
+        f"create server self foreign data wrapper postgres_fdw options (host '127.0.0.1', port '{server.port}', "
+        f"dbname '{database.name}')",
+        f"create user mapping for postgres server self options (user 'postgres', password '{server.password}')",
+        "create schema far",
+        "create table far.p2 as select i as id, 'old' as v from generate_series(101, 200) i",
+        "create table p (id int, v text) partition by range (id)",
+        "create table p1 partition of p for values from (1) to (101)",
+        "insert into p select i, 'old' from generate_series(1, 100) i",
+        "create foreign table p2 partition of p for values from (101) to (201) server self "
+        "options (schema_name 'far', table_name 'p2')",
+        "vacuum analyze p1",
+    )
+
+    async def work(source: PostgresSource, session: Session) -> None:
+        scan = await _table(session, "public.p")
+        chunks = await session.chunks(scan, 10, 2**30)
+        assert [chunk.bounds for chunk in chunks] == [{}], "a foreign partition is read through its parent"
+        rows = await _read(session, scan, chunks[0])
+        assert len(rows) == 200
+        await asyncio.to_thread(database.execute, "update far.p2 set v = 'new'")
+        async with source.session(2) as later:
+            assert await later.unchanged(scan, chunks[0], len(rows), session.position.token) is False
+
+    _with_session(database, work)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from runner.errors import DiskFull, LedgerDamaged
-from runner.ledger import Ledger, LedgerReader, Statement, delete, flatten, insert, update
+from runner.ledger import Ledger, LedgerReader, Statement, delete, insert, update
 
 RUN = {
     "run": "r1",
@@ -93,7 +93,7 @@ async def test_statements(ledger):
             ("c1", "spooled", None),
             ("c2", "loaded", 7),
         ]
-        await ledger.write(*flatten([[delete("chunks", table_name="a.b", id="c1")], [chunk(9)]]))
+        await ledger.write(delete("chunks", table_name="a.b", id="c1"), chunk(9))
         assert [row["id"] for row in reader.chunks()] == ["c2", "c9"]
 
 
