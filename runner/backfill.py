@@ -8,15 +8,15 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import anyio
 
 from runner import __version__
 from runner.clock import Clock
 from runner.columns import HASH_KEY, Protector
+from runner.crash import crash_point
 from runner.epochs import Epochs
 from runner.errors import (
     Busy,
@@ -24,9 +24,7 @@ from runner.errors import (
     DestinationError,
     DestinationRefused,
     Interrupted,
-    JobFileError,
     LockDrift,
-    NotOurs,
     RunnerError,
     TryAgain,
     UsageError,
@@ -39,7 +37,6 @@ from runner.events import (
     RunStarted,
     SourcePaused,
     Stream,
-    TableReplanned,
     Warned,
 )
 from runner.executor import LocalExecutor
@@ -47,34 +44,22 @@ from runner.fanout import FanOut
 from runner.jobfile import SettledJob
 from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import Budget, SourceLimits
-from runner.load import DatasetState, Destination, Lease, Loader, TableState, Writer
+from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Writer
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
-from runner.plan import Plan, Rejected, TablePlan, make_plan, not_ours, patterns, reaches_past, windowed
-from runner.record import Item, plan_row, read_tables, rejected_row, restore, spooled_files
+from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
+from runner.record import Item, plan_row, read_tables, rejected_row, spooled_files
 from runner.runs import RunFolder, StateFolder, is_unfinished
 from runner.secrets import redact
+from runner.settling import Options, Settled, Settling, vanished
 from runner.source import Source
 from runner.spool import Spool
 from runner.tasks import task_group
+from runner.verify import Verifier
 
 _CHUNK_MEMORY = 64 * 2**20
 _LEASE_WAIT = 75.0
 _REFRESH = " --full-refresh"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks of one run."""
-
-    only: tuple[str, ...] = ()
-    since: str | None = None
-    until: str | None = None
-    full_refresh: bool = False
-    failed: bool = False
-    verify: str = "counts"
-    fail_fast: bool = False
-    grace: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,22 +73,7 @@ class Result:
     rejected: tuple[Rejected, ...]
     skipped: tuple[str, ...]
     seconds: float
-
-
-@dataclass
-class Settled:
-    """The tables of a run before it works on them.
-
-    Attributes:
-        waiting: Tables of the run that this command was not asked for, as the ledger has them.
-        last_epoch: The largest epoch that anything of this run was read under.
-    """
-
-    items: list[Item] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
-    last_epoch: int = 0
+    verified: str = "counts"
 
 
 class Backfill:
@@ -160,6 +130,7 @@ class Backfill:
             hash_key=environ.get(HASH_KEY),
             width=max(1, limits.memory // 2 // _CHUNK_MEMORY),
             verify=options.verify != "none",
+            hashes=self._hashes,
         )
         self._mover: Mover | None = None
         self._fan: FanOut[Item] | None = None
@@ -171,6 +142,11 @@ class Backfill:
         self._spool: Spool
         self._lease: Lease
         self._writer: Writer
+        self._record: RunRecord
+
+    @property
+    def _hashes(self) -> bool:
+        return self._options.verify in ("hash", "source")
 
     # Stopping.
 
@@ -230,7 +206,18 @@ class Backfill:
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
             denied, skipped = await self._take_leases(plan)
+            crash_point("lease-taken")
             state = await self._loader.call(lambda: self._writer.read_state(folder.run))
+            self._record = RunRecord(
+                run=folder.run,
+                job=self._settled.job.name,
+                command=self._command_key(),
+                source=self._settled.source_name,
+                host=self._lease.host,
+                version=__version__,
+                started=self._clock.now().isoformat(),
+            )
+            await self._loader.call(lambda: self._writer.record_run(self._record))
             settled = await self._settle(plan, folder, state, denied, skipped, resumed=resumed)
             return await self._work(folder, settled, began, resumed=resumed)
         finally:
@@ -316,6 +303,8 @@ class Backfill:
     def _command_key(self) -> str:
         """Return what makes the command the same one: a range, or a refresh, is a run of its own."""
         key = self._command
+        if self._options.repair is not None:
+            return f"{key} repair"
         for option, value in (("--since", self._options.since), ("--until", self._options.until)):
             key += f" {option} {value}" if value is not None else ""
         return key + (_REFRESH if self._options.full_refresh else "")
@@ -333,33 +322,12 @@ class Backfill:
         resumed: bool,
     ) -> Settled:
         kept = await anyio.to_thread.run_sync(read_tables, folder) if resumed else {}
-        found = Settled(rejected=[*plan.rejected, *denied], skipped=skipped, last_epoch=_last_epoch(kept, state))
-        left_out = {one.name for one in denied} | set(skipped)
-        caught_up: list[Statement] = []
-        for table in plan.tables:
-            if table.name in left_out:
-                continue
-            row = kept.get(table.name)
-            try:
-                self._check_owner(table, state)
-                item = self._item(table, row, state)
-            except (NotOurs, JobFileError) as error:
-                found.rejected.append(Rejected(table.name, error))
-                continue
-            if item.state == "published":
-                found.skipped.append(table.name)
-                if row is not None and row["state"] != "published":
-                    caught_up += item.published_at(self._clock.now())
-            elif not (self._options.failed and row is None):
-                found.items.append(item)
-        selected = {one.name for one in plan.tables}
-        if self._options.only:
-            # Tables of the run that this command was not asked for wait as they are.
-            found.waiting = {
-                name: row
-                for name, row in kept.items()
-                if name not in selected and row["state"] not in ("published", "failed")
-            }
+        settling = Settling(self._options, state, kept, self._spool, self._stream, self._clock, hashes=self._hashes)
+        found, caught_up = settling.settle(plan, denied, skipped)
+        for name in vanished(plan, state, self._settled.job.name) if not self._options.only else ():
+            self._stream.emit(
+                Drifted(name, "it was loaded before and is not at the source now: dropped, renamed or excluded")
+            )
         await self._write_plan(plan, folder, found, resumed=resumed)
         await self._ledger.write(*caught_up)
         claimed = {name for item in found.items for chunk in item.chunks for name in chunk.files}
@@ -368,67 +336,6 @@ class Backfill:
         for item in found.items:
             self.disk.take(sum(chunk.spooled.bytes for chunk in item.chunks if chunk.spooled is not None))
         return found
-
-    def _item(self, table: TablePlan, row: dict[str, Any] | None, state: DatasetState) -> Item:
-        """Return a table at work: as far as an earlier process came, or from the start."""
-        base = state.tables.get(table.target.name)
-        if row is not None and self._fits(row, table, state):
-            return restore(row, table, state, self._spool)
-        if row is not None:
-            self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
-        return self._fresh_item(table, base, state)
-
-    def _check_owner(self, table: TablePlan, state: DatasetState) -> None:
-        if table.target.name not in state.existing or table.entry.adopt:
-            return
-        owner = state.tables.get(table.target.name)
-        if owner is None or (owner.source, owner.source_table) != (table.target.source, table.name):
-            raise not_ours(table.target.name, (owner.source, owner.source_table) if owner else None)
-
-    def _fits(self, row: dict[str, Any], table: TablePlan, state: DatasetState) -> bool:
-        """Tell whether a table of an earlier process may go on: same definition, same basis."""
-        stored = json.loads(row["plan"])
-        base = state.tables.get(table.target.name)
-        newest = base.load_id if base else None
-        if row["digest"] != table.digest():
-            return False
-        if newest is not None and newest == row["load_id"]:
-            return True
-        dropped = not stored["replace"] and base is not None and table.target.name not in state.existing
-        return bool(stored["base"] == newest and not dropped)
-
-    def _fresh_item(self, table: TablePlan, base: TableState | None, state: DatasetState) -> Item:
-        mark = None
-        refresh = self._options.full_refresh
-        ours = base is not None and (base.source, base.source_table) == (table.target.source, table.name)
-        base_now = base if ours and table.target.name in state.existing and not refresh else None
-        if base_now is not None and base_now.cursor == table.cursor:
-            mark = base_now.mark
-        changed = base_now is not None and base_now.digest != table.definition()
-        if mark is not None and table.mode != "full" and changed and table.range is None:
-            self._stream.emit(
-                Warned(
-                    table.name,
-                    "its definition changed since the last run: rows loaded before keep the old one "
-                    "(--full-refresh reads them again)",
-                )
-            )
-        if table.mode == "append" and table.range is not None and mark is not None:
-            column = table.scan.table.column(str(table.cursor))
-            if column is None or reaches_past(table.range[1], mark, column.type):
-                raise JobFileError(
-                    f"{table.name}: the range reaches past the mark {mark}, and the next run would append it again.",
-                    guidance="Give an --until at or before the mark, or run without a range first.",
-                )
-        appends = table.mode == "append" and table.cursor is None and base_now is not None
-        replaces = table.range is None and (mark is None or table.mode == "full") and not appends
-        return Item(
-            windowed(table, mark),
-            digest=table.digest(),
-            replace=replaces,
-            fresh=True,
-            base=base.load_id if base else None,
-        )
 
     async def _take_leases(self, plan: Plan) -> tuple[list[Rejected], list[str]]:
         """Take the leases of all tables; return who was denied one, and who is skipped for it.
@@ -531,7 +438,15 @@ class Backfill:
             spool=self._spool,
             ledger=self._ledger,
             loader=self._loader,
-            verify=self._options.verify != "none",
+            verifier=Verifier(
+                self._options.verify,
+                executor=self._executor,
+                source=self.limits,
+                epochs=self._epochs,
+                loader=self._loader,
+                width=max(1, self._settled.limits.connections // 2),
+            ),
+            may_delete=self._options.yes,
             on_failure=self._stop if self._options.fail_fast else lambda: None,
         )
         limits = self._settled.limits
@@ -557,14 +472,24 @@ class Backfill:
         wrong = len(failed) + len(rejected) - len(busy)
         exit_code = 1 if wrong else 3 if unfinished or parked or busy else 0
         await self._register([item.plan for item in published])
+        seconds = self._clock.monotonic() - began
+        self._record = replace(
+            self._record,
+            finished=self._clock.now().isoformat(),
+            exit_code=exit_code,
+            published=len(published),
+            failed=wrong,
+            rows=sum(item.rows for item in published),
+            verified=self._options.verify,
+        )
         try:
+            await self._loader.call(lambda: self._writer.record_run(self._record))
             await self._loader.call(lambda: self._writer.release(self._lease))
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))
         # A run with tables left is gone on with by the same command; what failed waits for --failed.
         left = unfinished or parked or busy or found.waiting
         state = "interrupted" if left else "failed" if exit_code else "finished"
-        seconds = self._clock.monotonic() - began
         await self._ledger.write(
             update(
                 "run",
@@ -590,7 +515,9 @@ class Backfill:
                 seconds=round(seconds, 3),
             )
         )
-        return Result(folder.run, exit_code, folder, tuple(items), tuple(rejected), tuple(skipped), seconds)
+        return Result(
+            folder.run, exit_code, folder, tuple(items), tuple(rejected), tuple(skipped), seconds, self._options.verify
+        )
 
     async def _register(self, plans: Sequence[TablePlan]) -> None:
         """Tell dlt's schema about new tables; their rows are published whatever comes of it."""
@@ -601,10 +528,3 @@ class Backfill:
             await self._loader.call(lambda: self._writer.register(targets))
         except Exception as error:  # dlt raises what its destinations raise
             self._stream.emit(Warned("", redact(f"dlt's schema was not updated: {error}")))
-
-
-def _last_epoch(kept: dict[str, dict[str, Any]], state: DatasetState) -> int:
-    """Return the largest epoch on record: an epoch's number is never used twice in a run."""
-    chunks = [chunk["epoch"] or 0 for row in kept.values() for chunk in row["chunks"]]
-    tables = [row["epoch"] or 0 for row in kept.values()]
-    return max([*chunks, *tables, *(epoch for _, _, epoch in state.chunks)], default=0)

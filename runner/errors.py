@@ -36,6 +36,7 @@
     │   ├── LeaseLost             another run took the table over
     │   ├── NotOurs               the table belongs to somebody else
     │   ├── KeyNotUnique          the merge key is not a key
+    │   ├── TooManyDeleted        more rows are gone at the source than the table allows
     │   └── SchemaConflict        a column changed in a way that cannot be merged
     ├── SpoolFull                 the spool would pass limits.disk
     ├── RetryBudgetSpent          too many retries against one source
@@ -287,6 +288,12 @@ class KeyNotUnique(DestinationError):
     """The merge key is not unique in the source."""
 
     guidance = "Name the columns of a real key with `key:`, or use `mode: full`."
+
+
+class TooManyDeleted(DestinationError):
+    """More rows are gone at the source than max_delete allows."""
+
+    guidance = "Look at the source; if they are really gone, run the same command with --yes, or raise max_delete."
 
 
 class SchemaConflict(DestinationError):

@@ -147,6 +147,18 @@ class SchemaChanged(Event):
 
 
 @dataclass(frozen=True)
+class RowsDeleted(Event):
+    """Rows that the source does not have any more were deleted, or marked as deleted."""
+
+    table: str
+    rows: int
+    hard: bool
+
+    def sentence(self) -> str:
+        return f"{self.table}: {self.rows:,} rows are gone at the source and {'deleted' if self.hard else 'marked'}"
+
+
+@dataclass(frozen=True)
 class Drifted(Event):
     """The source is not what the lock file says."""
 

@@ -6,13 +6,19 @@ and more than once.
 
 from __future__ import annotations
 
-from typing import Protocol
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import anyio
+import pyarrow as pa
 
 from runner.columns import Protector
+from runner.crash import crash_point
 from runner.errors import VerifyFailed
-from runner.source import Chunk, Scan, Session
+from runner.rowhash import Digest, Field, Hasher
+from runner.source import Chunk, Column, Reading, Scan, Session
 from runner.spool import Spool, SpooledChunk
 
 
@@ -23,6 +29,10 @@ class Executor(Protocol):
         """Read a chunk into the spool."""
         ...
 
+    async def digest(self, session: Session, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]]:
+        """Hash a chunk by value, as ``runner.rowhash.Dialect.sql`` returns it."""
+        ...
+
 
 class LocalExecutor:
     """Reads in this process: COPY on the loop, decoding and writing in worker threads.
@@ -31,11 +41,13 @@ class LocalExecutor:
         hash_key: The key of hashed columns, or None.
         width: How many chunks may be on their way through memory at once.
         verify: Whether the rows written are compared with those that the source says it sent.
+        hashes: Whether the rows are hashed by value as they stream by.
     """
 
-    def __init__(self, *, hash_key: str | None, width: int, verify: bool) -> None:
+    def __init__(self, *, hash_key: str | None, width: int, verify: bool, hashes: bool = False) -> None:
         self._hash_key = hash_key
         self._verify = verify
+        self._hashes = hashes
         self._slots = anyio.CapacityLimiter(width)
 
     async def read(self, session: Session, scan: Scan, chunk: Chunk, spool: Spool, reserved: int) -> SpooledChunk:
@@ -48,15 +60,47 @@ class LocalExecutor:
             VerifyFailed: Fewer or more rows were written than the source sent.
         """
         async with spool.writer(chunk.id, scan.arrow_schema, reserved) as out:
-            protector = Protector(scan.columns, self._hash_key)
-            async with self._slots, session.read(scan, chunk) as reading:
-                async for batch in reading:
-                    if not protector.idle:
-                        batch = await anyio.to_thread.run_sync(protector.protect, batch)
+            hasher = Hasher(hash_fields(scan.columns)) if self._hashes else None
+            async with self._slots, self.batches(session, scan, chunk) as (reading, batches):
+                async for batch in batches:
+                    if hasher is not None:
+                        await anyio.to_thread.run_sync(hasher.add, batch)
                     await out.write(batch)
             if self._verify and reading.source_rows is not None and reading.source_rows != out.rows:
                 raise VerifyFailed(
                     f"The source sent {reading.source_rows} rows of chunk {chunk.id} and {out.rows} were decoded.",
                     table=scan.table.qualified,
                 )
-            return await out.finish()
+            crash_point("chunk-read", scan.table.qualified)
+            spooled = await out.finish()
+            return replace(spooled, hash=str(hasher.total)) if hasher is not None else spooled
+
+    async def digest(self, session: Session, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]]:
+        """Hash a chunk by value: in the source where it can, else by streaming it, in bounded memory."""
+        found = await session.digest(scan, chunk, ask)
+        if found is not None:
+            return found
+        hasher = Hasher(hash_fields(scan.columns), ask)
+        async with self._slots, self.batches(session, scan, chunk) as (_, batches):
+            async for batch in batches:
+                await anyio.to_thread.run_sync(hasher.add, batch)
+        return hasher.result()
+
+    @contextlib.asynccontextmanager
+    async def batches(
+        self, session: Session, scan: Scan, chunk: Chunk
+    ) -> AsyncIterator[tuple[Reading, AsyncIterator[pa.RecordBatch]]]:
+        """Read a chunk's batches, protected columns already as they may leave memory (L11)."""
+        protector = Protector(scan.columns, self._hash_key)
+
+        async def protected(reading: Reading) -> AsyncIterator[pa.RecordBatch]:
+            async for batch in reading:
+                yield batch if protector.idle else await anyio.to_thread.run_sync(protector.protect, batch)
+
+        async with session.read(scan, chunk) as reading:
+            yield reading, protected(reading)
+
+
+def hash_fields(columns: Sequence[Column]) -> list[Field]:
+    """Return columns as they are hashed in Arrow, after their rules were applied."""
+    return [Field(column.name, column.type, column.nullable) for column in columns]

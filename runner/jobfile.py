@@ -168,10 +168,6 @@ def _refuse_not_yet(job: Job, limits: Limits, document: Document) -> None:
         found.append((("limits", "quota"), "the quota guard"))
     if limits.destination is not None:
         found.append((("limits", "destination"), "bounding sessions at the destination"))
-    entries: list[tuple[tuple[str | int, ...], TableEntry | None]] = [(("defaults",), job.defaults)]
-    entries += [(("tables", pattern), entry) for pattern, entry in job.tables.items()]
-    for path, entry in entries:
-        found += [((*path, key), what) for key, what in _entry_not_yet(entry or TableEntry())]
     if found:
         path, what = found[0]
         key = ".".join(str(part) for part in path)
@@ -181,30 +177,11 @@ def _refuse_not_yet(job: Job, limits: Limits, document: Document) -> None:
         )
 
 
-def _entry_not_yet(entry: TableEntry) -> list[tuple[str, str]]:
-    found = []
-    if entry.mode == "snapshot":
-        found.append(("mode", "the mode snapshot (scd2)"))
-    if entry.deletes not in (None, "ignore"):
-        found.append(("deletes", "following deletes"))
-    if entry.on_delete is not None:
-        found.append(("on_delete", "following deletes"))
-    if entry.max_delete is not None:
-        found.append(("max_delete", "following deletes"))
-    if entry.late == "scan":
-        found.append(("late", "scanning for late rows"))
-    return found
-
-
 def validate_entry(data: Mapping[str, Any], origin: str) -> TableEntry:
     """Validate a table entry that did not come from a file (PARAMS of the environment contract).
 
     Raises:
         JobFileError: A wrong key or value.
-        NotYet: A known key that this version does not implement.
     """
     document = Document(Path(origin), text="{}")
-    entry = validate(TableEntry, dict(data), document)
-    for key, what in _entry_not_yet(entry):
-        raise NotYet(f"{origin}: {key}: {what} is not implemented yet.")
-    return entry
+    return validate(TableEntry, dict(data), document)

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from runner.crash import crash_point
 from runner.errors import DiskFull, LedgerDamaged
 
 _SCHEMA = """
@@ -26,12 +27,13 @@ create table if not exists run (
 create table if not exists tables (
     name text primary key, destination text not null, mode text not null, digest text not null,
     state text not null, plan text not null, mark text, load_id text, rows integer, bytes integer,
-    epoch integer, started text, finished text, resume_at text, error text
+    epoch integer, started text, finished text, resume_at text, error text, token text, lsn text, hash text,
+    parts text, deleted integer
 ) strict;
 create table if not exists chunks (
     table_name text not null, id text not null, position integer not null, bounds text not null,
     storage text, rows_estimate integer not null, bytes_estimate integer not null, state text not null,
-    epoch integer, token text, rows integer, bytes integer, files text, seconds real,
+    epoch integer, token text, rows integer, bytes integer, files text, seconds real, hash text,
     primary key (table_name, id)
 ) strict;
 create table if not exists attempts (
@@ -39,6 +41,7 @@ create table if not exists attempts (
     error text not null, message text not null
 ) strict;
 """
+_ADDED = {"tables": ("token", "lsn", "hash", "parts", "deleted"), "chunks": ("hash",)}
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,21 @@ class Ledger:
             self._connection.execute("pragma journal_mode=wal")
             self._connection.execute("pragma synchronous=full")
             self._connection.executescript(_SCHEMA)
+            self._add_columns()
         except sqlite3.OperationalError as error:
             raise DiskFull(f"The ledger cannot be written: {error}.", path=path) from error
         except sqlite3.DatabaseError as error:
             raise LedgerDamaged(f"The ledger {path} cannot be read: {error}.") from error
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
+
+    def _add_columns(self) -> None:
+        """Give a ledger that an earlier version began the columns that were added since."""
+        for table, names in _ADDED.items():
+            known = {row[1] for row in self._connection.execute(f"pragma table_info({table})")}
+            for name in names:
+                if name not in known:
+                    self._connection.execute(f"alter table {table} add column {name} any")
 
     async def write(self, *statements: Statement) -> None:
         """Make changes durable, together.
@@ -117,6 +129,8 @@ class Ledger:
         """Write what waits and close the file."""
         self._queue.put(None)
         self._thread.join()
+        crash_point("ledger-compacted")
+        self._connection.execute("pragma wal_checkpoint(truncate)")
         self._connection.close()
 
 

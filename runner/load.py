@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from runner.clock import Clock
 from runner.errors import DestinationBusy, DestinationDown, DestinationError, RunnerError
+from runner.rowhash import Digest, Field, Fingerprint, Slice
 from runner.secrets import redact
 from runner.source import fingerprint
 
@@ -59,6 +60,20 @@ class Target:
         """The staging table that its chunks load into before they are published."""
         return "_runner_stage_" + hashlib.blake2b(self.name.encode(), digest_size=8).hexdigest()
 
+    def fields(self, actual: Mapping[str, str] | None = None, types: Mapping[str, str] | None = None) -> list[Field]:
+        """Return the columns as they are hashed.
+
+        Args:
+            actual: The types that a published table has; types: those that the plan would give it.
+        """
+        found = []
+        for column in self.columns:
+            wider = bool(actual and types and actual.get(column.name) != types[column.name])
+            nullable = column.nullable or actual is not None
+            verbatim = pa.types.is_string(column.type) and not column.json
+            found.append(Field(column.name, column.type, nullable, wider=wider, verbatim=verbatim))
+        return found
+
     def digest(self) -> str:
         """Return what dlt's schema has to know about the table."""
         return fingerprint([self.name, [[c.name, str(c.type), c.nullable, c.json] for c in self.columns], self.key])
@@ -66,13 +81,20 @@ class Target:
 
 @dataclass(frozen=True)
 class ChunkLoad:
-    """A spooled chunk on its way to the staging table."""
+    """A spooled chunk on its way to the staging table.
+
+    Attributes:
+        hash: The fingerprint of the rows that were read, where they are verified by hash.
+        token: The picture of the source that it was read under.
+    """
 
     id: str
     epoch: int
     files: tuple[Path, ...]
     rows: int
     bytes: int
+    hash: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +107,33 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Deletion:
+    """What becomes of rows that were deleted at the source.
+
+    Attributes:
+        hard: Whether they are deleted; else they get a time in ``_deleted_at``.
+        column: The column that marks a row as deleted; None compares all keys.
+        keys: With column None: files of all keys that the source has.
+        most: The largest share of the table's rows that may go; None is any.
+    """
+
+    hard: bool
+    column: str | None = None
+    keys: tuple[Path, ...] = ()
+    most: float | None = None
+
+
+@dataclass(frozen=True)
 class Publication:
     """How the staging table becomes visible, in one transaction.
 
     Attributes:
         replace: Swap the whole table; otherwise rows are merged by key, or added where there is none.
         chunks: Chunk ids and their rows: what the staging table must hold, else nothing is published.
+        hashes: Chunk ids and the fingerprints that their rows must have; None compares counts alone.
         mark: The high-water mark from now on; None keeps the old one.
+        token: The picture of the source that the mark was taken in.
+        slice: The rows that a repair replaces.
         schema: evolve or freeze.
         base: The newest load id of the table when it was planned; another one now means that somebody else
             published it since.
@@ -112,16 +154,26 @@ class Publication:
     check_key: bool = False
     verify: bool = True
     adopt: bool = False
+    hashes: Mapping[str, Fingerprint] | None = None
+    token: str | None = None
+    slice: Slice | None = None
+    deletion: Deletion | None = None
 
 
 @dataclass
 class TableWork:
-    """What one transaction does for one table: load chunks, publish, or both."""
+    """What one transaction does for one table: load chunks, publish, or both.
+
+    Attributes:
+        fresh: Whether the staging table is made anew.
+        plan: With fresh, the plan that its chunks belong to: what another machine goes on with.
+    """
 
     target: Target
     chunks: list[ChunkLoad] = field(default_factory=list)
     publication: Publication | None = None
     fresh: bool = False
+    plan: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -131,10 +183,20 @@ class TableWork:
 
 @dataclass
 class Outcome:
-    """What a transaction did."""
+    """What a transaction did.
+
+    Attributes:
+        changes: What changed about the table's columns, in words.
+        deleted: Rows that were deleted at the source, and are gone or marked now.
+        hash: The fingerprint of the whole table as it is published now; None where it is not known.
+        parts: For a table that was replaced: fingerprints by the first hex digit of the rows' hashes.
+    """
 
     rows: int = 0
     changes: list[str] = field(default_factory=list)
+    deleted: int = 0
+    hash: Fingerprint | None = None
+    parts: dict[str, Fingerprint] = field(default_factory=dict)
     error: RunnerError | None = None
 
 
@@ -174,6 +236,20 @@ class TableState:
     load_id: str
     digest: str
     rows: int
+    hash: str | None = None
+    token: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A chunk that is durable in staging."""
+
+    run: str
+    epoch: int
+    rows: int
+    hash: str | None
+    token: str | None
 
 
 @dataclass(frozen=True)
@@ -183,12 +259,33 @@ class DatasetState:
     Attributes:
         tables: Newest history row by table.
         existing: Columns by table or view, as the destination names their types.
-        chunks: Rows by (table, chunk, epoch) of one run that are durable in staging.
+        chunks: Receipts by (table, chunk) of one run, and of every plan that is not published.
+        plans: Table to the plan that its staging table holds chunks of, as TableWork.plan.
     """
 
     tables: dict[str, TableState]
     existing: dict[str, dict[str, str]]
-    chunks: dict[tuple[str, str, int], int]
+    chunks: dict[tuple[str, str], Receipt] = field(default_factory=dict)
+    plans: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as the destination keeps it, for anybody with SQL."""
+
+    run: str
+    job: str
+    command: str
+    source: str
+    host: str
+    version: str
+    started: str
+    finished: str | None = None
+    exit_code: int | None = None
+    published: int | None = None
+    failed: int | None = None
+    rows: int | None = None
+    verified: str | None = None
 
 
 class Writer(Protocol):
@@ -229,6 +326,27 @@ class Writer(Protocol):
         Raises:
             DestinationError: Nothing more can be written, for any table.
         """
+        ...
+
+    def digest(
+        self,
+        target: Target,
+        ask: Digest,
+        *,
+        chunk: str | None = None,
+        cursor: str | None = None,
+        until: str | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Hash rows of a table as ``Dialect.sql`` returns them.
+
+        Args:
+            chunk: A chunk in staging; else the published table, without rows that are history or marked deleted.
+            cursor: With until: only rows up to that cursor value, or without one.
+        """
+        ...
+
+    def record_run(self, record: RunRecord) -> None:
+        """Keep how a run stands in ``_runner_runs``."""
         ...
 
     def register(self, targets: list[Target]) -> None:
@@ -284,7 +402,7 @@ class Loader:
     """
 
     def __init__(self, writer: Writer, lease: Lease, clock: Clock, *, patience: float = 60.0) -> None:
-        self._writer = writer
+        self.writer = writer
         self._lease = lease
         self._clock = clock
         self._patience = patience
@@ -315,7 +433,7 @@ class Loader:
             while work is not None:
                 await self._package(work)
                 work = await self._next(held)
-            await self.call(self._writer.rest)
+            await self.call(self.writer.rest)
 
     async def _next(self, held: float) -> tuple[TableWork, _Answer] | None:
         """Return work that comes right after a package; None lets others at the destination."""
@@ -343,7 +461,7 @@ class Loader:
             await self._clock.sleep(RENEW_SECONDS)
             # A destination that is down fails the loads themselves; the next renewal may work again.
             with contextlib.suppress(RunnerError):
-                await self.call(lambda: self._writer.renew(self._lease))
+                await self.call(lambda: self.writer.renew(self._lease))
 
     def close(self) -> None:
         """Take no more work."""
@@ -368,7 +486,7 @@ class Loader:
     async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
         works = [work for work, _ in package]
         try:
-            outcomes = await self.call(lambda: self._writer.apply(self._lease, works))
+            outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
         except RunnerError as error:
             for _, answer in package:
                 answer.fail(error)

@@ -13,12 +13,14 @@ from typing import Any
 import anyio
 
 from runner.clock import Clock
+from runner.crash import crash_point
 from runner.epochs import Epoch, Epochs
-from runner.errors import Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged
+from runner.errors import Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged, VerifyFailed
 from runner.events import (
     ChunkLoaded,
     ChunkSpooled,
     Retried,
+    RowsDeleted,
     SchemaChanged,
     Stream,
     TableFailed,
@@ -31,16 +33,18 @@ from runner.events import (
 )
 from runner.executor import Executor
 from runner.jobfile import SettledJob
+from runner.keys import key_files, read_keys
 from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import SourceLimits
-from runner.load import ChunkLoad, Loader, Publication, TableWork
-from runner.plan import TablePlan, bounded, target_range
+from runner.load import ChunkLoad, Deletion, Loader, Publication, TableWork
+from runner.plan import TablePlan, bounded, target_range, target_slice
 from runner.record import ChunkState, Item, chunk_row
 from runner.retry import retrying
 from runner.secrets import redact
 from runner.source import Table
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
+from runner.verify import Verifier
 
 _MIN_RESERVE = 2**20
 _REPLANS = 3
@@ -56,7 +60,8 @@ class Mover:
 
     Args:
         source: The limits that all reads of the source share.
-        verify: Whether counts are compared before a table is published.
+        verifier: Compares each table with its source before it is published.
+        may_delete: Whether more rows may be deleted than max_delete says (--yes).
         on_failure: Told of each failure after it is on record.
     """
 
@@ -72,7 +77,8 @@ class Mover:
         spool: Spool,
         ledger: Ledger,
         loader: Loader,
-        verify: bool,
+        verifier: Verifier,
+        may_delete: bool,
         on_failure: Callable[[], None],
     ) -> None:
         self._limits = settled.limits
@@ -86,7 +92,8 @@ class Mover:
         self._spool = spool
         self._ledger = ledger
         self._loader = loader
-        self._verify = verify
+        self._verifier = verifier
+        self._may_delete = may_delete
         self._on_failure = on_failure
         self._slots = list(range(settled.limits.tables, 0, -1))
         self._last_load_id = 0.0
@@ -134,9 +141,17 @@ class Mover:
         rows = item.plan.scan.table.rows
         self._stream.emit(TableStarted(item.name, slot, item.plan.mode, len(item.chunks), rows))
         pending = [state for state in item.chunks if state.state in ("planned", "spooled")]
+        crash_point("plan-stored", item.name)
         await self._each(item, pending)
-        epoch = await self._agree(item)
-        await self._publish(item, epoch)
+        epoch, keys = await self._settle_epoch(item)
+        crash_point("epoch-agreed", item.name)
+        try:
+            await self._publish(item, epoch, keys)
+        except VerifyFailed as error:
+            raise await self._verifier.located(item, error) from error
+        finally:
+            for one in keys:
+                await self._spool.remove(one)
 
     async def _plan_chunks(self, item: Item) -> None:
         """Split the table and store the list before the first read; it is never computed again."""
@@ -156,7 +171,7 @@ class Mover:
         await self._tried(item, once)
         await self._ledger.write(
             update("tables", {"name": item.name}, plan=json.dumps(item.stored_plan()), mark=item.mark,
-                   epoch=item.mark_epoch),
+                   epoch=item.mark_epoch, token=item.mark_token),
             *(chunk_row(item.name, state) for state in item.chunks),
         )  # fmt: skip
 
@@ -166,6 +181,7 @@ class Mover:
             return
         mark = await epoch.session.high_water(item.plan.scan)
         item.mark, item.mark_epoch = (mark.value if mark else None), epoch.number
+        item.mark_token = epoch.session.position.token
         if mark is not None and not mark.exact and not item.plan.entry.lag and item.plan.mode != "full":
             self._stream.emit(Warned(item.name, f"rows committed late may be missed: {_LATE[item.plan.mode]}"))
 
@@ -175,7 +191,7 @@ class Mover:
                 await self._note_mark(item, epoch)
 
     def _lacks_mark(self, item: Item, epoch: int) -> bool:
-        if item.plan.cursor is None or item.plan.range is not None:
+        if item.plan.cursor is None or item.plan.keeps_mark:
             return False
         # The end of what append reads is its mark, whatever epoch reads it.
         return item.mark_epoch != epoch and not (item.mark_epoch and _appends_by_cursor(item.plan))
@@ -244,10 +260,13 @@ class Mover:
                 bytes=spooled.bytes,
                 files=json.dumps(spooled.files),
                 seconds=seconds,
+                hash=spooled.hash,
             )
         )
         state.state, state.epoch, state.token = "spooled", epoch.number, token
-        state.rows, state.bytes, state.spooled = spooled.rows, spooled.bytes, spooled
+        item.lsn = epoch.session.position.lsn
+        state.rows, state.bytes, state.spooled, state.hash = spooled.rows, spooled.bytes, spooled, spooled.hash
+        crash_point("chunk-recorded", item.name)
         self._stream.emit(ChunkSpooled(item.name, chunk.id, spooled.rows, spooled.bytes, round(seconds, 4)))
 
     async def _tried(
@@ -293,14 +312,16 @@ class Mover:
     def _chunk_load(self, state: ChunkState) -> ChunkLoad:
         assert state.spooled is not None
         files = tuple(self._spool.folder / name for name in state.spooled.files)
-        return ChunkLoad(state.chunk.id, state.epoch, files, state.rows, state.spooled.bytes)
+        return ChunkLoad(state.chunk.id, state.epoch, files, state.rows, state.spooled.bytes, state.hash, state.token)
 
     async def _load(self, item: Item, state: ChunkState) -> None:
         fresh, item.fresh = item.fresh, False
-        work = TableWork(item.plan.target, [self._chunk_load(state)], fresh=fresh)
-        await self._loader.load(work)
+        plan = item.staged_plan() if fresh else None
+        await self._loader.load(TableWork(item.plan.target, [self._chunk_load(state)], fresh=fresh, plan=plan))
+        crash_point("load-committed", item.name)
         await self._ledger.write(update("chunks", {"table_name": item.name, "id": state.chunk.id}, state="loaded"))
         state.state = "loaded"
+        crash_point("load-recorded", item.name)
         await self._drop_spooled(state)
         self._stream.emit(ChunkLoaded(item.name, state.chunk.id, state.rows))
 
@@ -309,23 +330,50 @@ class Mover:
         if spooled is not None:
             await self._spool.remove(spooled)
 
-    async def _agree(self, item: Item) -> int:
-        """See to it that every chunk is from one epoch, or proved equal under one (L3)."""
+    async def _settle_epoch(self, item: Item) -> tuple[int, tuple[SpooledChunk, ...]]:
+        """Return one picture that all of the table is of, and the keys that it has there.
+
+        Raises:
+            SnapshotLost: Pictures went away faster than the table could be read.
+            VerifyFailed: What was decoded is not what the source has.
+        """
         for _ in range(_ROUNDS):
             first = item.chunks[0].epoch
-            if all(state.epoch == first for state in item.chunks) and not self._lacks_mark(item, first):
-                return first
+            agreed = all(state.epoch == first for state in item.chunks) and not self._lacks_mark(item, first)
+            if agreed and not self._verifier.looks_again and item.plan.deletion != "compare":
+                return first, ()
             try:
                 async with self._epochs.current() as epoch:
-                    if not epoch.session.position.consistent:
-                        return first
-                    await self._agree_under(item, epoch)
-                    return epoch.number
+                    if epoch.session.position.consistent:
+                        await self._agree_under(item, epoch)
+                    item.lsn = epoch.session.position.lsn
+                    await self._verifier.look_again(item, epoch)
+                    return epoch.number, await self._read_keys(item, epoch)
             except SnapshotLost:
                 continue
         raise SnapshotLost(table=item.name)
 
+    async def _read_keys(self, item: Item, epoch: Epoch) -> tuple[SpooledChunk, ...]:
+        if item.plan.deletion != "compare":
+            return ()
+        limits = self._limits
+
+        async def once() -> list[SpooledChunk]:
+            return await read_keys(
+                item.plan,
+                epoch,
+                executor=self._executor,
+                source=self._source,
+                spool=self._spool,
+                rows=limits.chunk_rows,
+                size=limits.chunk_bytes,
+                width=max(1, limits.connections // 2),
+            )
+
+        return tuple(await self._tried(item, once, may_retry=_but_not_lost))
+
     async def _agree_under(self, item: Item, epoch: Epoch) -> None:
+        """See to it that every chunk is from this epoch, or proved equal under it (L3)."""
         await self._tried(item, lambda: self._mark_under(item, epoch), may_retry=_but_not_lost)
         old = [state for state in item.chunks if state.epoch != epoch.number]
         width = anyio.CapacityLimiter(max(2, self._limits.connections // 2))
@@ -352,7 +400,7 @@ class Mover:
         if len(item.chunks) > 1:
             await self._load(item, state)
 
-    async def _publish(self, item: Item, epoch: int) -> None:
+    async def _publish(self, item: Item, epoch: int, keys: Sequence[SpooledChunk]) -> None:
         plan = item.plan
         if item.load_id is None:
             item.load_id = self._new_load_id()
@@ -360,6 +408,7 @@ class Mover:
             await self._ledger.write(
                 update("tables", {"name": item.name}, load_id=item.load_id, mark=item.mark, epoch=epoch)
             )
+        crash_point("publish-named", item.name)
         waiting = [state for state in item.chunks if state.state == "spooled"]
         publication = Publication(
             load_id=item.load_id,
@@ -369,29 +418,48 @@ class Mover:
             digest=plan.definition(),
             base=item.base,
             cursor=plan.cursor,
-            mark=item.mark if plan.range is None else None,
+            mark=None if plan.keeps_mark else item.mark,
             range=target_range(plan),
             schema=self._schema,
             # A primary key is one, unless values of it that cannot arrive become NULL.
             check_key=bool(plan.target.key) and (plan.key_from != "primary key" or plan.scan.special == "null"),
-            verify=self._verify,
+            verify=self._verifier.counts,
             adopt=bool(plan.entry.adopt),
+            hashes=item.hashes if self._verifier.hashes else None,
+            token=item.mark_token,
+            slice=target_slice(plan),
+            deletion=self._deletion(plan, keys),
         )
         loads = [self._chunk_load(state) for state in waiting]
         outcome = await self._loader.load(TableWork(plan.target, loads, publication, fresh=item.fresh))
+        crash_point("publish-committed", item.name)
         rows = item.rows
+        item.note(outcome)
         await self._ledger.write(*item.published_at(self._clock.now()))
         item.state = "published"
+        crash_point("table-recorded", item.name)
         for state in item.chunks:
             state.state = "verified" if publication.verify else "loaded"
             await self._drop_spooled(state)
         for change in outcome.changes:
             self._stream.emit(SchemaChanged(item.name, change))
         if publication.verify:
-            self._stream.emit(TableVerified(item.name, "counts", len(item.chunks), rows))
+            self._stream.emit(TableVerified(item.name, self._verifier.how, len(item.chunks), rows))
+        if outcome.deleted:
+            self._stream.emit(RowsDeleted(item.name, outcome.deleted, plan.entry.on_delete == "hard"))
         seconds = self._clock.monotonic() - (item.began or 0)
         self._stream.emit(
             TablePublished(item.name, plan.target.name, rows, item.bytes, round(seconds, 4), publication.mark)
+        )
+
+    def _deletion(self, plan: TablePlan, keys: Sequence[SpooledChunk]) -> Deletion | None:
+        if plan.deletion is None:
+            return None
+        return Deletion(
+            hard=plan.entry.on_delete == "hard",
+            column=None if plan.deletion == "compare" else plan.deletion,
+            keys=key_files(self._spool, list(keys)),
+            most=None if self._may_delete else plan.entry.max_delete if plan.entry.max_delete is not None else 0.1,
         )
 
     def _new_load_id(self) -> str:
@@ -429,7 +497,7 @@ class Mover:
             await self._drop_spooled(state)
         item.plan = replace(item.plan, scan=item.plan.scan.over(table))
         item.chunks, item.fresh, item.load_id = [], True, None
-        item.mark, item.mark_epoch = None, 0
+        item.mark, item.mark_epoch, item.mark_token = None, 0, None
         await self._ledger.write(*item.forget())
 
     async def _record_failure(self, item: Item, error: RunnerError) -> None:
@@ -468,7 +536,7 @@ def _but_not_lost(error: RunnerError) -> bool:
 
 
 def _appends_by_cursor(plan: TablePlan) -> bool:
-    return plan.mode == "append" and plan.cursor is not None and plan.range is None
+    return plan.mode == "append" and plan.cursor is not None and not plan.keeps_mark
 
 
 def failure(name: str, error: RunnerError) -> TableFailed:

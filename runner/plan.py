@@ -22,10 +22,11 @@ from runner.errors import (
     TableMissing,
     UsageError,
 )
-from runner.job import Job, TableEntry, is_exact, matches
+from runner.job import Deletes, Job, TableEntry, is_exact, matches
 from runner.jobfile import SettledJob
 from runner.load import Range, Target, TargetColumn
 from runner.naming import normalise
+from runner.rowhash import Slice
 from runner.source import Column, Scan, Table, Window, fingerprint
 
 
@@ -34,10 +35,12 @@ class TablePlan:
     """How one table is moved.
 
     Attributes:
-        mode: full, append or incremental.
+        mode: full, append, incremental or snapshot.
         why: Why this mode, in words.
         key_from: Where the key comes from: the job file, or the source's primary key.
         range: The part of the cursor that --since and --until replace.
+        deletion: How rows deleted at the source are found: "compare", or the name at the destination of the column
+            that marks them.
     """
 
     scan: Scan
@@ -48,16 +51,22 @@ class TablePlan:
     cursor: str | None = None
     key_from: str = ""
     range: tuple[str | None, str | None] | None = None
+    deletion: str | None = None
 
     @property
     def name(self) -> str:
         """``schema.table`` at the source: the table's name in ledger, logs and report."""
         return self.scan.table.qualified
 
+    @property
+    def keeps_mark(self) -> bool:
+        """Whether the high-water mark stays where it is: a range or a slice says nothing about it."""
+        return self.range is not None or self.scan.slice is not None
+
     def definition(self) -> str:
         """Return the digest of the plan without the range or window of one run."""
         window = Window(self.cursor) if self.cursor else None
-        return replace(self, scan=replace(self.scan, window=window), range=None).digest()
+        return replace(self, scan=replace(self.scan, window=window, slice=None), range=None).digest()
 
     def digest(self) -> str:
         """Return what an unfinished run is compared by; limits and retries are not in it."""
@@ -230,7 +239,28 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
         comment=table.comment,
     )
     scan = Scan(table, columns, entry.where, Window(cursor) if cursor else None, entry.special or "error")
-    return TablePlan(scan, target, entry, mode, why, cursor, key_from)
+    return TablePlan(
+        scan, target, entry, mode, why, cursor, key_from, deletion=_deletion(table, entry, mode, target, names)
+    )
+
+
+def _deletion(table: Table, entry: TableEntry, mode: str, target: Target, names: Mapping[str, str]) -> str | None:
+    if entry.deletes in (None, "ignore"):
+        return None
+    if isinstance(entry.deletes, Deletes):
+        column = entry.deletes.column
+        if column not in names:
+            near = nearest(column, names)
+            hint = f" Did you mean {near!r}?" if near else ""
+            raise JobFileError(f"{table.qualified}: deletes: there is no column {column!r}.{hint}")
+        if mode == "snapshot":
+            raise JobFileError(f"{table.qualified}: mode snapshot keeps deleted rows as history; leave deletes out.")
+        return names[column]
+    if mode == "incremental":
+        return "compare"
+    if mode == "full":
+        return None  # a full refresh holds what the source holds
+    raise JobFileError(f"{table.qualified}: deletes: compare needs mode incremental, and the mode is {mode}.")
 
 
 def _key(table: Table, entry: TableEntry, names: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
@@ -248,6 +278,8 @@ def _key(table: Table, entry: TableEntry, names: Mapping[str, str]) -> tuple[tup
 def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, str | None, str]:
     """Return mode, cursor and why."""
     mode = entry.mode or "auto"
+    if mode == "snapshot":
+        return "snapshot", None, "as the job file says"
     if mode == "auto":
         cursor = _find_cursor(table, entry.cursor, strict=True)
         if cursor and key:
@@ -388,9 +420,27 @@ def cursor_text(text: str, kind: pa.DataType) -> str:
     return f"{naive}+00" if getattr(kind, "tz", None) else naive
 
 
-def windowed(plan: TablePlan, mark: str | None) -> TablePlan:
-    """Return the plan with the window that a run reads from the last high-water mark on."""
-    if plan.cursor is None or plan.range is not None or plan.mode == "full":
+def mark_fits(mark: str, kind: pa.DataType) -> bool:
+    """Tell whether a mark is a value of a cursor of this type."""
+    try:
+        if pa.types.is_integer(kind):
+            int(mark)
+        elif pa.types.is_date(kind):
+            return len(mark) == len("2024-01-31") or mark.endswith("BC")
+        else:
+            return mark.endswith("BC") or (datetime.fromisoformat(mark).tzinfo is None) == (kind.tz is None)
+    except ValueError:
+        return False
+    return True
+
+
+def windowed(plan: TablePlan, mark: str | None, token: str | None = None) -> TablePlan:
+    """Return the plan with the window that a run reads from the last high-water mark on.
+
+    Args:
+        token: The picture of the source that the mark was taken in, for ``late: scan``.
+    """
+    if plan.cursor is None or plan.range is not None or plan.mode in ("full", "snapshot"):
         return plan
     column = plan.scan.table.column(plan.cursor)
     assert column is not None
@@ -399,7 +449,8 @@ def windowed(plan: TablePlan, mark: str | None) -> TablePlan:
     else:
         start = None if mark is None else step_back(mark, plan.entry.lag, column.type)
         # From the mark itself on: rows with an equal cursor may have come after it was taken.
-        window = Window(plan.cursor, start, from_start=True)
+        late = token if mark is not None and plan.entry.late == "scan" else None
+        window = Window(plan.cursor, start, from_start=True, late=late)
     return replace(plan, scan=replace(plan.scan, window=window))
 
 
@@ -434,6 +485,15 @@ def target_range(plan: TablePlan) -> Range | None:
         return None
     name = next(column.name for column in plan.target.columns if column.source == plan.cursor)
     return Range(name, *plan.range)
+
+
+def target_slice(plan: TablePlan) -> Slice | None:
+    """Return the slice that a repair replaces, with the destination's names of the key."""
+    part = plan.scan.slice
+    if part is None:
+        return None
+    names = {column.source: column.name for column in plan.target.columns}
+    return Slice(tuple(names[name] for name in part.key), part.prefixes)
 
 
 def not_ours(table: str, owner: tuple[str, str] | None) -> NotOurs:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from runner.errors import RunnerError
 from runner.ledger import LedgerReader, Statement, delete, insert, update
-from runner.load import DatasetState
+from runner.load import DatasetState, Outcome
 from runner.plan import Rejected, TablePlan
+from runner.rowhash import Fingerprint
 from runner.runs import RunFolder
 from runner.source import Chunk, Window
 from runner.spool import Spool, SpooledChunk
@@ -26,8 +27,14 @@ class ChunkState:
     token: str | None = None
     rows: int = 0
     bytes: int = 0
+    hash: str | None = None
     spooled: SpooledChunk | None = None
     reserve_more: int = 0
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The fingerprint of the rows that were read, where they are verified by hash."""
+        return Fingerprint.parse(self.hash) if self.hash is not None else None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -43,8 +50,11 @@ class Item:
         digest: The plan's digest without the window that this run gave it.
         replace: Whether publishing swaps the whole table.
         fresh: Whether the staging table has to be made anew.
-        mark: The high-water mark of this run, taken in mark_epoch.
+        mark: The high-water mark of this run, taken in mark_epoch under the picture mark_token.
         base: The load id that the destination's table had when it was planned.
+        lsn: Where in the source's log the picture of the publication was taken.
+        hash: The fingerprint of the whole table once it is published; parts: of its parts.
+        deleted: Rows that were deleted at the source, and are gone or marked now.
     """
 
     plan: TablePlan
@@ -55,8 +65,13 @@ class Item:
     fresh: bool = False
     mark: str | None = None
     mark_epoch: int = 0
+    mark_token: str | None = None
     load_id: str | None = None
     base: str | None = None
+    lsn: str | None = None
+    hash: str | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    deleted: int = 0
     error: RunnerError | None = None
     began: float | None = None
 
@@ -74,6 +89,17 @@ class Item:
     def bytes(self) -> int:
         """Bytes spooled so far, as Parquet."""
         return sum(chunk.bytes for chunk in self.chunks)
+
+    @property
+    def hashes(self) -> dict[str, Fingerprint]:
+        """The chunks' fingerprints, where all of them have one."""
+        return {state.chunk.id: state.fingerprint or Fingerprint() for state in self.chunks}
+
+    def note(self, outcome: Outcome) -> None:
+        """Keep what a publication found out."""
+        self.hash = str(outcome.hash) if outcome.hash is not None else None
+        self.parts = {part: str(found) for part, found in outcome.parts.items()}
+        self.deleted = outcome.deleted
 
     def forget(self) -> list[Statement]:
         """Return the statements that plan the table anew."""
@@ -101,6 +127,10 @@ class Item:
                 state="published",
                 rows=self.rows,
                 bytes=self.bytes,
+                lsn=self.lsn,
+                hash=self.hash,
+                parts=json.dumps(self.parts),
+                deleted=self.deleted,
                 finished=now.isoformat(),
                 error=None,
                 resume_at=None,
@@ -129,16 +159,50 @@ class Item:
             "why": self.plan.why,
             "rows": self.plan.scan.table.rows,
             "bytes": self.plan.scan.table.bytes,
+            "slice": asdict(self.plan.scan.slice) if self.plan.scan.slice else None,
         }
 
+    def staged_plan(self) -> str:
+        """Return the plan as the destination keeps it beside staging: enough to go on without the ledger (L10)."""
+        chunks = [asdict(state.chunk) for state in self.chunks]
+        return json.dumps({**self.stored_plan(), "digest": self.digest, "mark": self.mark, "chunks": chunks})
 
-def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: Spool) -> Item:
-    """Return a table as far as ledger and destination agree that it came (L5)."""
+
+def take_over(table: Item, state: DatasetState, spool: Spool, *, hashes: bool) -> Item | None:
+    """Return a table as far as another machine came with the same plan; None where there is no such plan."""
+    text = state.plans.get(table.plan.target.name)
+    found = json.loads(text) if text else {}
+    own = table.stored_plan()
+    window, other = own["window"] or {}, found.get("window") or {}
+    same = found.get("digest") == table.digest and all(found[name] == own[name] for name in ("base", "replace"))
+    if not same or (window.get("start"), window.get("late")) != (other.get("start"), other.get("late")):
+        return None
+    chunks = []
+    for chunk in found["chunks"]:
+        receipt = state.chunks.get((table.plan.target.name, chunk["id"]))
+        held = {"epoch": receipt.epoch, "token": receipt.token, "rows": receipt.rows} if receipt else {"epoch": None}
+        planned = {"position": chunk["index"], "rows_estimate": chunk["rows"], "bytes_estimate": chunk["bytes"]}
+        chunks.append({**chunk, "state": "planned", "files": None, "hash": None, **planned, "bytes": 0, **held})
+    row = {"plan": text, "state": "planned", "mark": found["mark"], "epoch": None, "load_id": None, "token": None}
+    # The mark that bounds an append is part of its plan; any other is taken again with the next picture.
+    bounded = (found["window"] or {}).get("end") is not None
+    item = restore({**row, "chunks": chunks}, table.plan, state, spool, hashes=hashes)
+    item.mark_epoch = 1 if bounded else 0
+    return item if any(chunk.state == "loaded" for chunk in item.chunks) else None
+
+
+def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: Spool, *, hashes: bool) -> Item:
+    """Return a table as far as ledger and destination agree that it came (L5).
+
+    Args:
+        hashes: Whether a chunk needs a fingerprint: one that was read without is read again.
+    """
     stored = json.loads(row["plan"])
     window = Window(**stored["window"]) if stored["window"] else None
     item = Item(
         replace(table, scan=replace(table.scan, window=window, where=stored["where"])),
         digest=table.digest(),
+        mark_token=row["token"],
         replace=stored["replace"],
         state=row["state"],
         mark=row["mark"],
@@ -150,8 +214,11 @@ def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: S
     if row["load_id"] and published and published.load_id == row["load_id"]:
         # Committed there, and we were killed before our own row: the destination is the truth.
         item.state = "published"
+        item.hash = published.hash
     item.chunks = [_restore_chunk(one, state, table.target.name) for one in row["chunks"]]
     for chunk in item.chunks:
+        if hashes and chunk.hash is None and item.state != "published":
+            chunk.state, chunk.spooled = "planned", None
         if chunk.spooled is not None and not (item.state != "published" and spool.holds(chunk.spooled)):
             chunk.state, chunk.spooled = "planned", None
     # Receipts of a plan that was given up do not count: staging holds nothing of this one.
@@ -200,7 +267,16 @@ def rejected_row(one: Rejected) -> Statement:
             "digest": "",
             "state": "failed",
             "plan": json.dumps(
-                {"window": None, "where": None, "replace": True, "base": None, "why": "", "rows": 0, "bytes": 0}
+                {
+                    "window": None,
+                    "where": None,
+                    "replace": True,
+                    "base": None,
+                    "why": "",
+                    "rows": 0,
+                    "bytes": 0,
+                    "slice": None,
+                }
             ),
             "error": json.dumps(one.error.record()),
         },
@@ -231,8 +307,10 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str) -> Chun
         return found
     found.epoch, found.token = row["epoch"], row["token"]
     found.rows, found.bytes = row["rows"], row["bytes"]
-    spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"])
-    if (table, chunk.id, row["epoch"]) in state.chunks:
+    spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"], row["hash"])
+    receipt = state.chunks.get((table, chunk.id))
+    found.hash = row["hash"] or (receipt.hash if receipt else None)
+    if receipt is not None and receipt.epoch == row["epoch"]:
         found.state = "loaded"
     elif row["state"] == "spooled":
         found.state, found.spooled = "spooled", spooled

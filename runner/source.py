@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from runner.rowhash import Digest, Slice
+
 
 @dataclass(frozen=True)
 class Column:
@@ -80,6 +82,7 @@ class Window:
         start: Lower bound; exclusive unless from_start.
         end: Upper bound; inclusive unless before_end.
         nulls: Whether rows without a cursor value belong to it.
+        late: The picture of the last run: row versions that it did not show belong to it wherever their cursor lies.
     """
 
     cursor: str
@@ -88,17 +91,19 @@ class Window:
     from_start: bool = False
     before_end: bool = False
     nulls: bool = True
+    late: str | None = None
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is read of a table: its columns, a condition, a window of the cursor."""
+    """What is read of a table: its columns, a condition, a window of the cursor, a slice of its keys."""
 
     table: Table
     columns: tuple[Column, ...]
     where: str | None = None
     window: Window | None = None
     special: str = "error"
+    slice: Slice | None = None
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -108,8 +113,11 @@ class Scan:
     def digest(self) -> str:
         """Return what decides whether a chunk of an earlier plan still fits."""
         window = asdict(self.window) if self.window else None
+        if window is not None and window["late"] is None:
+            del window["late"]  # as digests of earlier versions were made
         parts = [[c.name, c.native, str(c.type), c.rule] for c in self.columns]
-        return fingerprint([self.table.qualified, parts, self.where, window, self.special])
+        part = [asdict(self.slice)] if self.slice else []
+        return fingerprint([self.table.qualified, parts, self.where, window, self.special, *part])
 
     def over(self, table: Table) -> Scan:
         """Return the same scan over a table that was discovered again."""
@@ -193,6 +201,14 @@ class Session(Protocol):
 
         Raises:
             TableChanged: The table's storage or columns are not those of the plan.
+        """
+        ...
+
+    async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
+        """Hash a chunk's rows where they are, as ``runner.rowhash.Dialect.sql`` returns them.
+
+        Returns:
+            None where this source or these columns cannot be hashed there: then they are streamed.
         """
         ...
 

@@ -14,6 +14,7 @@ import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runner.crash import crash_point
 from runner.errors import DiskFull, SpoolFull
 from runner.limits import Budget
 
@@ -29,11 +30,13 @@ class SpooledChunk:
     Attributes:
         files: Paths relative to the spool's folder; empty for a chunk without rows.
         rows: Rows in them; bytes: their size on disk.
+        hash: The fingerprint of the rows, where they are verified by hash.
     """
 
     files: tuple[str, ...]
     rows: int
     bytes: int
+    hash: str | None = None
 
 
 class Spool:
@@ -126,6 +129,7 @@ class ChunkWriter:
     async def finish(self) -> SpooledChunk:
         """Make the chunk durable and return it."""
         await anyio.to_thread.run_sync(self._finish)
+        crash_point("chunk-fsynced")
         self._account()
         self._done = True
         # What was reserved by estimate becomes what is really there.

@@ -88,7 +88,7 @@ async def survey(
         for table in plan.tables:
             state_row = found.tables.get(table.target.name)
             mark = state_row.mark if state_row and state_row.cursor == table.cursor else None
-            scan = windowed(table, mark).scan
+            scan = windowed(table, mark, None).scan
             merges = state_row is not None and mark is not None and table.mode != "full"
             # What an increment brings is not in the catalog; the last one is the best guess.
             rows += min(state_row.rows, table.scan.table.rows) if merges and state_row else table.scan.table.rows

@@ -11,7 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, storage_of
+from connectors.postgres.hashes import hash_fields
 from runner.naming import literal, quote
+from runner.rowhash import POSTGRES
 from runner.source import Chunk, Scan, make_chunk
 
 _ORDERABLE = ("smallint", "integer", "bigint", "date", "uuid", "text", "character varying", "timestamp", "numeric")
@@ -55,8 +57,8 @@ async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent
     if table.kind in ("view", "foreign_table"):
         return [make_chunk(scan, 0, {}, storage=None, rows=table.rows, size=table.bytes)]
     storage = await connection.fetchval(STORAGE, *storage_of(table))
-    if scan.window is not None and scan.window.start is not None:
-        # An increment is small and its rows lie anywhere: one statement over the cursor's index.
+    if scan.slice is not None or (scan.window is not None and scan.window.start is not None):
+        # An increment is small and its rows lie anywhere: one statement over the cursor's index. A slice lies anywhere.
         return [make_chunk(scan, 0, {}, storage=storage, rows=0, size=0)]
     small = _parts(table.rows, table.bytes, rows, size) == 1
     partitioned = table.kind == "partitioned"
@@ -145,7 +147,7 @@ async def _key_ranges(connection: Any, leaf: _Leaf, key: str, parts: int) -> lis
 
 
 def condition(scan: Scan, chunk: Chunk) -> str:
-    """Return the WHERE clause of a chunk, or an empty string."""
+    """Return the condition of a chunk, or an empty string."""
     parts = []
     if "ctid" in chunk.bounds:
         low, high = chunk.bounds["ctid"]
@@ -163,7 +165,10 @@ def condition(scan: Scan, chunk: Chunk) -> str:
     parts += window_condition(scan)
     if scan.where:
         parts.append(f"({scan.where})")
-    return " where " + " and ".join(parts) if parts else ""
+    if scan.slice is not None:
+        # A slice is of hashes that were made here, so that every column of its key can be hashed here.
+        parts.append(POSTGRES.within(scan.slice, hash_fields(scan)))
+    return " and ".join(parts)
 
 
 def window_condition(scan: Scan) -> list[str]:
@@ -178,5 +183,23 @@ def window_condition(scan: Scan) -> list[str]:
         bounds.append(f"{name} {'>=' if window.from_start else '>'} {literal(window.start)}::{native}")
     if window.end is not None:
         bounds.append(f"{name} {'<' if window.before_end else '<='} {literal(window.end)}::{native}")
-    within = " and ".join(bounds)
-    return [f"({within} or {name} is null)" if window.nulls and (column is None or column.nullable) else within]
+    choices = [" and ".join(bounds)]
+    if window.nulls and (column is None or column.nullable):
+        choices.append(f"{name} is null")
+    if window.late is not None:
+        choices.append(f"not ({row_version(window.late)})")
+    return [f"({' or '.join(choices)})" if len(choices) > 1 else choices[0]]
+
+
+def row_version(token: str) -> str:
+    """Return the condition that the picture of a token shows this version of the row.
+
+    The xmin of a row is 32 bits wide: it belongs to the current cycle or, where that would be the future, to the
+    one before. A very old, frozen one may so be taken for a young one, which only ever reads it again.
+    """
+    top = "pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+    cycle = f"({top} >> 32 << 32) + xmin::text::int8"
+    xid = f"case when {cycle} < {top} then {cycle} else {cycle} - 4294967296 end"
+    return (
+        f"xmin::text::int8 < 3 or pg_visible_in_snapshot(greatest({xid}, 3)::text::xid8, {literal(token)}::pg_snapshot)"
+    )

@@ -19,8 +19,10 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.connection import APPLICATION_NAME, Connections
 from connectors.postgres.decode import Decoder
 from connectors.postgres.faults import DRIVER_ERRORS, translate
+from connectors.postgres.hashes import can_hash, hash_fields
 from runner.errors import SnapshotLost, SourceDown, TableChanged
 from runner.naming import literal, quote
+from runner.rowhash import POSTGRES, Digest
 from runner.source import Chunk, Mark, Position, Scan, Table
 from runner.tasks import task_group
 
@@ -107,6 +109,7 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
 async def _prepare(session: PostgresSession) -> PostgresSession:
     async with session.begin() as connection:
         session.version = int(await connection.fetchval("show server_version_num")) // 10000
+        session.encoding = await connection.fetchval("show server_encoding")
     return session
 
 
@@ -124,6 +127,7 @@ class PostgresSession:
         self.position = position
         self.snapshot = snapshot
         self.version = 0
+        self.encoding = ""
         self.oldest_writer: Any = None
         self.writers_visible = True
         self.zone = "UTC"
@@ -188,24 +192,43 @@ class PostgresSession:
             return await split(connection, scan, rows, size, consistent=self.position.consistent, version=self.version)
 
     @contextlib.asynccontextmanager
+    async def _locked(self, scan: Scan, chunk: Chunk) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """Lend a connection that holds the table as it was planned."""
+        table = scan.table
+        relation, lock = _relation(scan, chunk), ""
+        if chunk.storage is not None:
+            # LOCK takes no materialized view; to look at nothing of it locks it just as well.
+            viewed = table.kind == "materialized_view"
+            lock = f"select from {relation} limit 0" if viewed else f"lock table {relation} in access share mode"
+        async with self.begin(first=lock, table=table.qualified) as connection:
+            if chunk.storage is not None:
+                # TRUNCATE and rewriting DDL are not MVCC-safe: an old snapshot reads nothing there.
+                # The lock keeps them out from here on, so one look is enough.
+                storage = await connection.fetchval(STORAGE, *storage_of(table))
+                if storage != chunk.storage:
+                    raise TableChanged(
+                        f"{table.qualified} was truncated, rewritten or altered since it was planned.",
+                        table=table.qualified,
+                    )
+            yield connection
+
+    async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
+        if not can_hash(scan) or self.encoding != "UTF8":
+            return None
+        sql = POSTGRES.sql(ask, hash_fields(scan), _relation(scan, chunk), condition(scan, chunk))
+        with _deadline(self.connections.config, scan.table.qualified):
+            async with self._locked(scan, chunk) as connection:
+                return [tuple(row) for row in await connection.fetch(sql)]
+
+    @contextlib.asynccontextmanager
     async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[CopyReading]:
         table = scan.table
         relation = _relation(scan, chunk)
-        lock = f"lock table {relation} in access share mode" if chunk.storage is not None else ""
         with _deadline(self.connections.config, table.qualified):
-            async with self.begin(first=lock, table=table.qualified) as connection:
-                if chunk.storage is not None:
-                    # TRUNCATE and rewriting DDL are not MVCC-safe: an old snapshot reads nothing there.
-                    # The lock keeps them out from here on, so one look is enough.
-                    storage = await connection.fetchval(STORAGE, *storage_of(table))
-                    if storage != chunk.storage:
-                        raise TableChanged(
-                            f"{table.qualified} was truncated, rewritten or altered since it was planned.",
-                            table=table.qualified,
-                        )
+            async with self._locked(scan, chunk) as connection:
                 null = secrets.token_hex(8)
                 reading = CopyReading(Decoder(scan, null))
-                query = f"select {_select(scan)} from {relation}{condition(scan, chunk)}"
+                query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk))}"
                 send, receive = anyio.create_memory_object_stream[bytes](1)
                 async with task_group() as group:
                     group.start_soon(reading.pump, connection, query, null, send, table.qualified)
@@ -241,7 +264,8 @@ class PostgresSession:
                 "select count(*) as now, count(*) filter (where "
                 "case when (top >> 32 << 32) + x.xid < top then (top >> 32 << 32) + x.xid "
                 "else (top >> 32 << 32) + x.xid - 4294967296 end < $1) as old "
-                f"from now, (select xmin::text::int8 as xid from {_relation(scan, chunk)}{condition(scan, chunk)}) x",
+                f"from now, (select xmin::text::int8 as xid from {_relation(scan, chunk)}"
+                f"{_where(condition(scan, chunk))}) x",
                 old,
             )
         return row is not None and row["now"] == rows and row["old"] == rows
@@ -297,6 +321,10 @@ def _deadline(config: PostgresConfig, table: str) -> Iterator[None]:
             yield
     except TimeoutError:
         raise SourceDown("The source did not answer in time.", table=table) from None
+
+
+def _where(text: str) -> str:
+    return f" where {text}" if text else ""
 
 
 def _relation(scan: Scan, chunk: Chunk | None) -> str:

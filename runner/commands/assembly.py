@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import anyio
 from pydantic import ValidationError
 
-from runner.backfill import Backfill, Options, Result
+from runner.backfill import Backfill, Result
 from runner.clock import SystemClock
-from runner.errors import JobFileError, NotYet, RunnerError, UsageError
+from runner.document import nearest
+from runner.errors import JobFileError, RunnerError, UsageError
 from runner.events import Stream
 from runner.jobfile import SettledJob, load_job
 from runner.load import Destination
@@ -26,8 +27,10 @@ from runner.progress import Progress, Tally
 from runner.report import write_report
 from runner.runs import StateFolder, project_root, state_dir
 from runner.secrets import environment
+from runner.settling import Options
 from runner.source import Source
 from runner.tasks import task_group
+from runner.verify import WAYS
 
 ResultT = TypeVar("ResultT")
 
@@ -109,7 +112,7 @@ def run_job(
     """Run a job with progress, signals and report.
 
     Raises:
-        NotYet: A way of verifying that this version does not implement.
+        UsageError: A way of verifying that does not exist.
         RunnerError: Nothing could start.
     """
     check_verify(options.verify)
@@ -153,11 +156,11 @@ def run_job(
 
 
 def check_verify(how: str) -> None:
-    """Refuse a way of verifying that does not exist, or not yet."""
-    if how in ("hash", "source"):
-        raise NotYet(f"--verify {how} is not implemented yet.", guidance="Use --verify counts.")
-    if how not in ("none", "counts"):
-        raise UsageError(f"--verify {how!r} is unknown.", guidance="Use none or counts.")
+    """Refuse a way of verifying that does not exist."""
+    if how not in WAYS:
+        near = nearest(how, WAYS)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise UsageError(f"--verify {how!r} is unknown.{hint}", guidance=f"Use {', '.join(WAYS)}.")
 
 
 async def _with_signals(backfill: Backfill) -> Result:

@@ -18,6 +18,7 @@ def command(
     failed: Annotated[bool, typer.Option("--failed", help="Only what failed in the last run.")] = False,
     verify: opt.Verify = "counts",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+    yes: opt.Yes = False,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -25,10 +26,10 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Bring every selected table up to date: an unfinished run resumes, a finished one starts a new run."""
-    from runner.backfill import Options
     from runner.commands.assembly import Output, run_job, state_folder
     from runner.commands.summary import print_result
     from runner.jobfile import load_job
+    from runner.settling import Options
 
     settled = load_job(job, env=env)
     asked = Options(
@@ -39,6 +40,7 @@ def command(
         failed=failed,
         verify=verify,
         fail_fast=fail_fast,
+        yes=yes,
     )
     output = Output(json, quiet, debug)
     result = run_job(settled, asked, output, state_folder(job, state_dir))

@@ -17,6 +17,12 @@ _WORDS = {
     3: "not finished",
 }
 
+_EQUAL = {
+    "counts": "have as many rows as the source sent",
+    "hash": "equal what the source sent, value by value",
+    "source": "equal what the source has, value by value, by a second look at it",
+}
+
 
 def print_result(result: Result, output: Output) -> None:
     """Print the summary; with --json the stream of events has said it all."""
@@ -44,7 +50,9 @@ def print_result(result: Result, output: Output) -> None:
     if result.skipped:
         console.print(f"  {len(result.skipped)} tables skipped: published by this run already, or held by another")
     if published and all(state.state == "verified" for item in published for state in item.chunks):
-        console.print(f"  [green]verified by counts[/]: {chunks} of {chunks} chunks equal to what the source sent")
+        console.print(
+            f"  [green]verified by {result.verified}[/]: {chunks} of {chunks} chunks {_EQUAL[result.verified]}"
+        )
     problems: list[tuple[str, RunnerError]] = [(one.name, one.error) for one in result.rejected]
     problems += [(item.name, item.error) for item in result.items if item.error and item.state != "published"]
     for name, error in problems[:_SHOWN]:

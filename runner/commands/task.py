@@ -17,6 +17,7 @@ def command(
     until: opt.Until = None,
     full_refresh: opt.FullRefresh = False,
     verify: opt.Verify = "counts",
+    yes: opt.Yes = False,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -24,16 +25,16 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Move exactly one table: of a job file, or as SOURCE, OBJECT, PARAMS and DESTINATION say."""
-    from runner.backfill import Options
     from runner.commands.assembly import Output, run_job, state_folder
     from runner.commands.summary import print_result
     from runner.contract import settle_task
     from runner.secrets import environment
+    from runner.settling import Options
 
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
     settled, wanted = settle_task(job, table, env, environ, here)
-    asked = Options(only=(wanted,), since=since, until=until, full_refresh=full_refresh, verify=verify)
+    asked = Options(only=(wanted,), since=since, until=until, full_refresh=full_refresh, verify=verify, yes=yes)
     output = Output(json, quiet, debug)
     state = state_folder(settled.path if job else here, state_dir)
     name = f"task {wanted}"

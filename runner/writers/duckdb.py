@@ -26,12 +26,12 @@ from runner.errors import (
 )
 from runner.load import DatasetState, Lease, Outcome, TableWork, Target, TargetColumn
 from runner.naming import literal, quote
+from runner.rowhash import DUCKDB
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import Cursor, TransactionalWriter
+from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
 
 _LOCK_WAIT = 30.0
-_EXACTLY = "exactly once; all at once"
 
 
 class DuckDBConfig(BaseModel):
@@ -53,7 +53,7 @@ class DuckDB:
 
     config_model = DuckDBConfig
     max_name = 63
-    promises: ClassVar[dict[str, str]] = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+    promises: ClassVar[dict[str, str]] = PROMISES
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         config = DuckDBConfig.model_validate(options)
@@ -83,6 +83,7 @@ class DuckDBWriter(TransactionalWriter):
     """Writes to one schema of the file, which is open only while a package loads."""
 
     text_type = "varchar"
+    dialect = DUCKDB
 
     def __init__(self, path: Path, dataset: str, memory: int) -> None:
         super().__init__(dataset)
@@ -132,7 +133,7 @@ class DuckDBWriter(TransactionalWriter):
 
     def read_state(self, run: str | None) -> DatasetState:
         if not self.path.exists():
-            return DatasetState({}, {}, {})
+            return DatasetState({}, {})
         return super().read_state(run)
 
     def sql_type(self, column: TargetColumn) -> str:

@@ -32,11 +32,10 @@ from runner.errors import (
 )
 from runner.load import Target, TargetColumn
 from runner.naming import quote
+from runner.rowhash import POSTGRES
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import Cursor, TransactionalWriter
-
-_EXACTLY = "exactly once; all at once"
+from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
 
 
 class PostgresConfig(BaseModel):
@@ -58,7 +57,7 @@ class Postgres:
 
     config_model = PostgresConfig
     max_name = 63
-    promises: ClassVar[dict[str, str]] = {"full": _EXACTLY, "append": "exactly once", "incremental": "exactly once"}
+    promises: ClassVar[dict[str, str]] = PROMISES
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._dsn = PostgresConfig.model_validate(options).dsn
@@ -95,6 +94,7 @@ class PostgresWriter(TransactionalWriter):
     """Writes to one schema over one connection."""
 
     text_type = "character varying"
+    dialect = POSTGRES
 
     def __init__(self, dsn: str, dataset: str) -> None:
         super().__init__(dataset)
@@ -153,7 +153,8 @@ class PostgresWriter(TransactionalWriter):
     def sql_type(self, column: TargetColumn) -> str:
         arrow = column.type
         if column.json:
-            return "json" if column.native == "json" else "jsonb"
+            # json keeps the text as it is; jsonb would write an array of the source in another way.
+            return "jsonb" if column.native == "jsonb" else "json"
         if pa.types.is_decimal(arrow):
             return f"numeric({arrow.precision},{arrow.scale})"
         if pa.types.is_timestamp(arrow):

@@ -10,19 +10,19 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from runner.crash import crash_point
 from runner.errors import (
     DestinationBusy,
     DestinationDown,
     DestinationError,
     DiskFull,
-    KeyNotUnique,
     LeaseLost,
     RunnerError,
     SchemaConflict,
-    VerifyFailed,
 )
 from runner.load import (
     LEASE_SECONDS,
@@ -32,28 +32,39 @@ from runner.load import (
     Lease,
     Outcome,
     Publication,
-    Range,
+    Receipt,
+    RunRecord,
     TableState,
     TableWork,
     Target,
     TargetColumn,
 )
-from runner.naming import quote
-from runner.plan import not_ours
+from runner.naming import literal, quote
+from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
+from runner.writers.publication import CHUNK, DELETED_AT, NOW, OWN_COLUMNS, STATE_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import RegistryClient, register
 
-_CHUNK = "_runner_chunk"
-_STATE_COLUMNS = "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count"
+PROMISES = {
+    "full": "exactly once; all at once",
+    "append": "exactly once",
+    "incremental": "exactly once",
+    "snapshot": "exactly once",
+}
 
 # Text, bigint and double precision mean the same in every dialect; times are seconds since 1970.
 _TABLES = {
     "_runner_state": "table_name text not null, seq bigint not null, source text not null, "
     "source_table text not null, job text not null, run text not null, mode text not null, cursor_column text, "
     "mark text, load_id text not null, digest text not null, row_count bigint not null, "
-    "published_at double precision not null",
+    "published_at double precision not null, hash text, source_token text, key_columns text",
     "_runner_chunks": "run text not null, table_name text not null, chunk text not null, epoch bigint not null, "
-    "row_count bigint not null, hash text, loaded_at double precision not null",
+    "row_count bigint not null, hash text, loaded_at double precision not null, source_token text",
+    "_runner_plans": "table_name text not null primary key, run text not null, plan text not null, "
+    "created_at double precision not null",
+    "_runner_runs": "run text not null primary key, job text not null, command text not null, source text not null, "
+    "host text not null, version text not null, started text not null, finished text, exit_code bigint, "
+    "tables_published bigint, tables_failed bigint, row_count bigint, verified text",
     "_runner_leases": "table_name text not null primary key, run text not null, token text not null, "
     "host text not null, pid bigint not null, expires_at double precision not null",
     "_runner_schemas": "table_name text not null, digest text not null",
@@ -61,7 +72,6 @@ _TABLES = {
     "_dlt_loads": "load_id {text} not null, schema_name {text}, status bigint not null, "
     "inserted_at timestamp with time zone not null, schema_version_hash {text}",
 }
-_NOW = "extract(epoch from now())"
 
 
 class Cursor(Protocol):
@@ -76,6 +86,8 @@ class TransactionalWriter(abc.ABC):
     """The recipe; a subclass says how its database differs."""
 
     text_type = "text"
+    timestamp_type = "timestamp with time zone"
+    dialect: Dialect
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
@@ -128,26 +140,40 @@ class TransactionalWriter(abc.ABC):
         with self.session() as cursor:
             cursor.execute("begin")
             cursor.execute(f"create schema if not exists {quote(self.dataset)}")
+            existing = self.existing_columns(cursor)
             for table, columns in _TABLES.items():
                 sql = columns.format(text=self.text_type)
-                cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
+                if table not in existing:
+                    cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
+                    continue
+                # A dataset that an earlier version made lacks what has been added since.
+                for column in sql.split(", "):
+                    if column.split()[0] not in existing[table]:
+                        cursor.execute(f"alter table {self.name(table)} add column {column}")
             cursor.execute("commit")
 
     def read_state(self, run: str | None) -> DatasetState:
         with self.session() as cursor:
             existing = self.existing_columns(cursor)
             if "_runner_state" not in existing:
-                return DatasetState({}, existing, {})
+                return DatasetState({}, existing)
             states = cursor.rows(
-                f"select table_name, {_STATE_COLUMNS} from {self.name('_runner_state')} s where seq = "
+                f"select table_name, {STATE_COLUMNS} from {self.name('_runner_state')} s where seq = "
                 f"(select max(seq) from {self.name('_runner_state')} n where n.table_name = s.table_name)"
             )
-            receipts = cursor.rows(
-                f"select table_name, chunk, epoch, row_count from {self.name('_runner_chunks')} where run = ?",
-                [run],
-            )
+            plans: dict[str, str] = {}
+            receipts: list[tuple[Any, ...]] = []
+            if "_runner_plans" in existing:
+                plans = dict(cursor.rows(f"select table_name, plan from {self.name('_runner_plans')}"))
+                receipts = cursor.rows(
+                    "select table_name, chunk, run, epoch, row_count, hash, source_token "
+                    f"from {self.name('_runner_chunks')} where run = ? "
+                    f"or table_name in (select table_name from {self.name('_runner_plans')})",
+                    [run],
+                )
         tables = {row[0]: TableState(*row[1:]) for row in states}
-        return DatasetState(tables, existing, {(table, chunk, epoch): rows for table, chunk, epoch, rows in receipts})
+        chunks = {(table, chunk): Receipt(*rest) for table, chunk, *rest in receipts}
+        return DatasetState(tables, existing, chunks, plans)
 
     def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
         wanted = list(tables)
@@ -161,19 +187,19 @@ class TransactionalWriter(abc.ABC):
             cursor.execute("begin")
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
-                values = ", ".join(f"(?, ?, ?, ?, ?, {_NOW} + {LEASE_SECONDS})" for _ in part)
+                values = ", ".join(f"(?, ?, ?, ?, ?, {NOW} + {LEASE_SECONDS})" for _ in part)
                 flat = [value for table in part for value in (table, lease.run, lease.token, lease.host, lease.pid)]
                 cursor.execute(
                     f"insert into {leases} as l (table_name, run, token, host, pid, expires_at) values {values} "
                     "on conflict (table_name) do update set run = excluded.run, token = excluded.token, "
                     "host = excluded.host, pid = excluded.pid, expires_at = excluded.expires_at "
-                    f"where l.expires_at < {_NOW} or l.run = excluded.run "
+                    f"where l.expires_at < {NOW} or l.run = excluded.run "
                     f"or (l.host = excluded.host and l.pid in ({gone}))",
                     flat,
                 )
             cursor.execute("commit")
             rows = cursor.rows(
-                f"select table_name, run, host, pid, expires_at - {_NOW} from {leases} where token <> ?",
+                f"select table_name, run, host, pid, expires_at - {NOW} from {leases} where token <> ?",
                 [lease.token],
             )
         mine = set(wanted)
@@ -182,7 +208,7 @@ class TransactionalWriter(abc.ABC):
     def renew(self, lease: Lease) -> None:
         with self.session() as cursor:
             cursor.execute(
-                f"update {self.name('_runner_leases')} set expires_at = {_NOW} + {LEASE_SECONDS} where token = ?",
+                f"update {self.name('_runner_leases')} set expires_at = {NOW} + {LEASE_SECONDS} where token = ?",
                 [lease.token],
             )
 
@@ -211,12 +237,13 @@ class TransactionalWriter(abc.ABC):
         outcome = Outcome()
         try:
             cursor.execute("begin")
+            crash_point("load-begun", work.target.source_table)
             self.lock_table(cursor, work.target.name)
             self._check_lease(cursor, lease, work.target)
             if work.publication is None or not self._published(cursor, work.publication):
                 self._stage(cursor, lease, work, outcome)
                 if work.publication is not None:
-                    self._publish(cursor, lease, work.target, work.publication, outcome)
+                    Publisher(self, cursor, lease, work.target, work.publication, outcome).publish()
             cursor.execute("commit")
         except RunnerError as error:
             self._rollback(cursor)
@@ -241,22 +268,22 @@ class TransactionalWriter(abc.ABC):
         target, stage = work.target, self.name(work.target.stage)
         done: dict[str, int] = dict(
             cursor.rows(
-                f"select chunk, max(epoch) from {receipts} where run = ? and table_name = ? group by chunk",
-                [lease.run, target.name],
+                f"select chunk, max(epoch) from {receipts} where table_name = ? group by chunk",
+                [target.name],
             )
         )
         if work.fresh or not done:
-            self._create_stage(cursor, lease, target)
+            self._create_stage(cursor, lease, target, work.plan)
             done = {}
         for chunk in work.chunks:
             before = done.get(chunk.id)
             if before == chunk.epoch:
                 continue
             if before is not None:
-                cursor.execute(f"delete from {stage} where {_CHUNK} = ?", [chunk.id])
+                cursor.execute(f"delete from {stage} where {CHUNK} = ?", [chunk.id])
                 cursor.execute(
-                    f"delete from {receipts} where run = ? and table_name = ? and chunk = ?",
-                    [lease.run, target.name, chunk.id],
+                    f"delete from {receipts} where table_name = ? and chunk = ?",
+                    [target.name, chunk.id],
                 )
             self._load_chunk(cursor, lease, target, chunk)
             outcome.rows += chunk.rows
@@ -264,85 +291,32 @@ class TransactionalWriter(abc.ABC):
     def _load_chunk(self, cursor: Cursor, lease: Lease, target: Target, chunk: ChunkLoad) -> None:
         if chunk.files:
             self.copy(cursor, self.name(target.stage), target, chunk.files, chunk.id)
+        crash_point("load-staged", target.source_table)
         cursor.execute(
-            f"insert into {self.name('_runner_chunks')} values (?, ?, ?, ?, ?, null, {_NOW})",
-            [lease.run, target.name, chunk.id, chunk.epoch, chunk.rows],
+            f"insert into {self.name('_runner_chunks')} "
+            "(run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at) "
+            f"values (?, ?, ?, ?, ?, ?, ?, {NOW})",
+            [lease.run, target.name, chunk.id, chunk.epoch, chunk.rows, chunk.hash, chunk.token],
         )
+        crash_point("load-receipted", target.source_table)
 
-    def _create_stage(self, cursor: Cursor, lease: Lease, target: Target) -> None:
+    def _create_stage(self, cursor: Cursor, lease: Lease, target: Target, plan: str | None) -> None:
         columns = [
             f"{quote(column.name)} {self.sql_type(column)}{'' if column.nullable else ' not null'}"
             for column in target.columns
         ]
         cursor.execute(f"drop table if exists {self.name(target.stage)}")
-        cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {_CHUNK} {self.text_type})")
-        cursor.execute(f"delete from {self.name('_runner_chunks')} where table_name = ?", [target.name])
+        cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {CHUNK} {self.text_type})")
+        for table in ("_runner_chunks", "_runner_plans"):
+            cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
+        if plan is not None:
+            cursor.execute(
+                f"insert into {self.name('_runner_plans')} values (?, ?, ?, {NOW})", [target.name, lease.run, plan]
+            )
 
     def _published(self, cursor: Cursor, publication: Publication) -> bool:
         sql = f"select 1 from {self.name('_dlt_loads')} where load_id = ?"
         return bool(cursor.rows(sql, [publication.load_id]))
-
-    def _publish(
-        self, cursor: Cursor, lease: Lease, target: Target, publication: Publication, outcome: Outcome
-    ) -> None:
-        newest = self._newest(cursor, target)
-        if (newest.load_id if newest else None) != publication.base:
-            raise LeaseLost("Another run published the table since this one was planned.", table=target.name)
-        if publication.verify:
-            self._count(cursor, target, publication)
-        if publication.check_key:
-            self._check_key(cursor, target)
-        columns = self.existing_columns(cursor, target.name)
-        owner = (newest.source, newest.source_table) if newest else None
-        if target.name in columns and not publication.adopt and owner != (target.source, target.source_table):
-            raise not_ours(target.name, owner)
-        stage = self.name(target.stage)
-        cursor.execute(f"alter table {stage} drop column {_CHUNK}")
-        exists = target.name in columns
-        if newest is not None and not exists and not publication.replace:
-            raise DestinationError(
-                "The table was dropped at the destination; this run read only what changed since.",
-                guidance="Run the same command again: the table is read as a whole.",
-                table=target.name,
-            )
-        if publication.replace or not exists:
-            if exists:
-                outcome.changes += self._changes(columns[target.name], target, publication)
-            self.swap(cursor, target, exists=exists)
-        else:
-            outcome.changes += self._changes(columns[target.name], target, publication)
-            self.fit_columns(cursor, target, columns[target.name])
-            self._make_room(cursor, target, publication)
-            self.insert_rows(cursor, target)
-        self._record(cursor, lease, target, publication, newest)
-
-    def _count(self, cursor: Cursor, target: Target, publication: Publication) -> None:
-        found = dict(cursor.rows(f"select {_CHUNK}, count(*) from {self.name(target.stage)} group by {_CHUNK}"))
-        expected = {chunk: rows for chunk, rows in publication.chunks.items() if rows}
-        if found != expected:
-            wrong = sorted(chunk for chunk in {*found, *expected} if found.get(chunk, 0) != expected.get(chunk, 0))
-            first = wrong[0]
-            raise VerifyFailed(
-                f"{len(wrong)} chunks differ; in chunk {first} the source sent {expected.get(first, 0)} rows "
-                f"and {found.get(first, 0)} arrived.",
-                table=target.name,
-            )
-
-    def _check_key(self, cursor: Cursor, target: Target) -> None:
-        key = ", ".join(quote(name) for name in target.key)
-        nulls = " or ".join(f"{quote(name)} is null" for name in target.key)
-        stage = self.name(target.stage)
-        if cursor.rows(f"select 1 from {stage} group by {key} having count(*) > 1 limit 1") or cursor.rows(
-            f"select 1 from {stage} where {nulls} limit 1"
-        ):
-            raise KeyNotUnique(f"({', '.join(target.key)}) is not unique, or NULL, in the rows read.")
-
-    def _newest(self, cursor: Cursor, target: Target) -> TableState | None:
-        rows = cursor.rows(
-            f"select {_STATE_COLUMNS} from {self.name('_runner_state')} where table_name = ? order by seq desc limit 1",
-            [target.name],
-        )
-        return TableState(*rows[0]) if rows else None
 
     def _check_lease(self, cursor: Cursor, lease: Lease, target: Target) -> None:
         if not cursor.rows(
@@ -351,8 +325,13 @@ class TransactionalWriter(abc.ABC):
         ):
             raise LeaseLost(table=target.name)
 
-    def _wanted(self, target: Target) -> dict[str, str]:
+    def wanted_types(self, target: Target) -> dict[str, str]:
+        """Return the types that the plan gives the columns."""
         return {column.name: self.sql_type(column) for column in target.columns}
+
+    def typed(self, text: str, kind: str) -> str:
+        """Return a literal of a type."""
+        return f"cast({literal(text)} as {kind})"
 
     def fit_columns(self, cursor: Cursor, target: Target, existing: dict[str, str]) -> None:
         """Make the columns of a published table fit the rows that come.
@@ -360,7 +339,7 @@ class TransactionalWriter(abc.ABC):
         Raises:
             SchemaConflict: A column changed in a way that keeps neither the old values nor the new.
         """
-        wanted = self._wanted(target)
+        wanted = self.wanted_types(target)
         table = self.name(target.name)
         for name, new in wanted.items():
             old = existing.get(name)
@@ -372,7 +351,7 @@ class TransactionalWriter(abc.ABC):
                 raise SchemaConflict(f"The column {name!r} was {old} and is {new} now.", table=target.name)
         nullable = {column.name for column in target.columns if column.nullable}
         for name in existing:
-            if name not in wanted or name in nullable:
+            if name not in OWN_COLUMNS and (name not in wanted or name in nullable):
                 cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
 
     def insert_rows(self, cursor: Cursor, target: Target) -> None:
@@ -382,64 +361,63 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(f"insert into {self.name(target.name)} ({names}) select {names} from {stage}")
         cursor.execute(f"drop table {stage}")
 
-    def _changes(self, existing: dict[str, str], target: Target, publication: Publication) -> list[str]:
-        """Return what differs from the published table, in words; a frozen schema refuses it."""
-        differences = _differences(existing, self._wanted(target))
-        if publication.schema == "freeze" and differences:
-            raise SchemaConflict(
-                f"The schema is frozen and differs: {'; '.join(differences)}.",
-                guidance="Set schema: evolve to take the change over.",
-            )
-        return differences
+    # Hashes of what is there.
 
-    def _make_room(self, cursor: Cursor, target: Target, publication: Publication) -> None:
-        """Delete what the rows in staging replace: their range of the cursor, and their keys."""
-        table, stage = self.name(target.name), self.name(target.stage)
-        if publication.range is not None:
-            self._delete_range(cursor, target, publication.range)
-        if target.key and publication.mode != "append":
-            key = ", ".join(quote(name) for name in target.key)
-            cursor.execute(f"delete from {table} where ({key}) in (select {key} from {stage})")
+    def present(self, cursor: Cursor, table: str) -> str:
+        """Return the condition that leaves history and rows marked as deleted out, or an empty string."""
+        columns = self.existing_columns(cursor, table).get(table, {})
+        return " and ".join(f"{quote(name)} is null" for name in (VALID_TO, DELETED_AT) if name in columns)
 
-    def _delete_range(self, cursor: Cursor, target: Target, bounds: Range) -> None:
-        column = next(column for column in target.columns if column.name == bounds.column)
-        sides = [(">=", bounds.start), ("<", bounds.end)]
-        conditions = [f"{quote(column.name)} {sign} cast(? as {self.sql_type(column)})" for sign, side in sides if side]
-        cursor.execute(
-            f"delete from {self.name(target.name)} where {' and '.join(conditions)}",
-            [side for _, side in sides if side],
-        )
+    def digest(
+        self,
+        target: Target,
+        ask: Digest,
+        *,
+        chunk: str | None = None,
+        cursor: str | None = None,
+        until: str | None = None,
+    ) -> list[tuple[Any, ...]]:
+        with self.session() as at:
+            if chunk is not None:
+                where = f"{CHUNK} = {literal(chunk)}"
+                return self._ask(at, ask, target.fields(), self.name(target.stage), where)
+            actual = self.existing_columns(at, target.name).get(target.name)
+            if actual is None:
+                return []
+            conditions = [self.present(at, target.name)]
+            if cursor is not None and until is not None:
+                name, kind = quote(cursor), actual[cursor]
+                conditions.append(f"({name} <= {self.typed(until, kind)} or {name} is null)")
+            where = " and ".join(condition for condition in conditions if condition)
+            hashed = target.fields(actual, self.wanted_types(target))
+            return self._ask(at, ask, hashed, self.name(target.name), where)
 
-    def _record(
-        self, cursor: Cursor, lease: Lease, target: Target, publication: Publication, newest: TableState | None
-    ) -> None:
-        state = self.name("_runner_state")
-        rows = sum(publication.chunks.values())
-        mark, column = publication.mark, publication.cursor
-        if mark is None and newest is not None and newest.cursor == column and not publication.replace:
-            mark = newest.mark
-        cursor.execute(
-            f"insert into {state} select ?, coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {_NOW} "
-            f"from {state} where table_name = ?",
-            [
-                target.name,
-                target.source,
-                target.source_table,
-                lease.job,
-                lease.run,
-                publication.mode,
-                column,
-                mark,
-                publication.load_id,
-                publication.digest,
-                rows,
-                target.name,
-            ],
-        )
-        cursor.execute(
-            f"insert into {self.name('_dlt_loads')} values (?, ?, 0, now(), null)",
-            [publication.load_id, self.dataset],
-        )
+    def _ask(
+        self, cursor: Cursor, ask: Digest, hashed: Sequence[Field], relation: str, where: str
+    ) -> list[tuple[Any, ...]]:
+        return cursor.rows(self.dialect.sql(ask, hashed, relation, where))
+
+    def load_keys(self, cursor: Cursor, target: Target, files: Sequence[Path]) -> str:
+        """Load the keys that the source has into a table of their own, and return its quoted name."""
+        keys = tuple(column for column in target.columns if column.name in target.key)
+        own = Target(f"{target.name} keys", keys)
+        table = self.name(own.stage)
+        columns = ", ".join(f"{quote(column.name)} {self.sql_type(column)}" for column in keys)
+        cursor.execute(f"drop table if exists {table}")
+        cursor.execute(f"create table {table} ({columns}, {CHUNK} {self.text_type})")
+        if files:
+            self.copy(cursor, table, own, files, "")
+        return table
+
+    def record_run(self, record: RunRecord) -> None:
+        runs = self.name("_runner_runs")
+        values = [getattr(record, field.name) for field in fields(record)]
+        marks = ", ".join("?" * len(values))
+        with self.session() as cursor:
+            cursor.execute("begin")
+            cursor.execute(f"delete from {runs} where run = ?", [record.run])
+            cursor.execute(f"insert into {runs} values ({marks})", values)
+            cursor.execute("commit")
 
     def register(self, targets: list[Target]) -> None:
         schemas = self.name("_runner_schemas")
@@ -448,7 +426,9 @@ class TransactionalWriter(abc.ABC):
         new = [target for target in targets if (target.name, target.digest()) not in known]
         if not new:
             return
+        crash_point("register-begun")
         register(self.registry_client(), new)
+        crash_point("register-committed")
         with self.session() as cursor:
             cursor.execute("begin")
             for target in new:
@@ -458,17 +438,6 @@ class TransactionalWriter(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
         """Close what stays open between calls."""
-
-
-def _differences(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    added = [f"column {name} added ({new})" for name, new in wanted.items() if name not in existing]
-    gone = [f"column {name} is gone at the source" for name in existing if name not in wanted]
-    changed = [
-        f"column {name} changed from {existing[name]} to {new}"
-        for name, new in wanted.items()
-        if name in existing and existing[name] != new
-    ]
-    return [*added, *changed, *gone]
 
 
 def _concerns_all(error: RunnerError) -> bool:

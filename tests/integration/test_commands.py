@@ -256,7 +256,6 @@ def test_a_task_of_a_job_file_shares_marks_with_the_backfill(source: Database, p
         ({"SOURCE": ""}, "SOURCE is not set"),
         ({"PARAMS": "not json"}, "PARAMS is neither JSON nor base64"),
         ({"PARAMS": '{"moed": "full"}'}, "moed: unknown key. Did you mean 'mode'?"),
-        ({"PARAMS": '{"mode": "snapshot"}'}, "not implemented yet"),
         ({"DESTINATION": "nowhere"}, "There is no destination of type 'nowhere'"),
         ({"OBJECT": "public.*"}, "'public.*' is a pattern"),
     ],

@@ -102,7 +102,8 @@ def test_nothing_but_our_own_tables_is_left_beside_the_data(big: Database, proje
     assert cli("backfill", "job.yml").code == 0
     names = {name for (name,) in big.rows("select tablename from pg_tables where schemaname = 'warehouse'")}
     assert names == {
-        "big", "_dlt_loads", "_dlt_version", "_runner_chunks", "_runner_leases", "_runner_schemas", "_runner_state",
+        "big", "_dlt_loads", "_dlt_version", "_runner_chunks", "_runner_leases", "_runner_plans", "_runner_runs",
+        "_runner_schemas", "_runner_state",
     }  # fmt: skip
     assert big.rows("select count(*) from warehouse._runner_leases") == [(0,)]
 

@@ -302,11 +302,10 @@ def test_a_wrong_key_of_the_connector_is_named(project: Project, cli: Cli) -> No
     assert "source.hots: unknown key" in answer.err
 
 
-@pytest.mark.parametrize("how", ["hash", "source"])
-def test_what_comes_later_is_refused(source: Database, project: Project, cli: Cli, how: str) -> None:
-    answer = cli("backfill", "job.yml", "--verify", how)
+def test_a_way_of_verifying_that_does_not_exist(source: Database, project: Project, cli: Cli) -> None:
+    answer = cli("backfill", "job.yml", "--verify", "hahs")
     assert answer.code == 2
-    assert "not implemented yet" in answer.err
+    assert "Did you mean 'hash'?" in answer.err
 
 
 def test_a_full_disk_under_the_spool_or_the_warehouse(source: Database, project: Project) -> None:

@@ -33,14 +33,14 @@ def where(bounds, **more) -> str:
     ("bounds", "expected"),
     [
         ({}, ""),
-        ({"ctid": [0, 100]}, " where ctid >= '(0,0)'::tid and ctid < '(100,0)'::tid"),
-        ({"ctid": [100, None]}, " where ctid >= '(100,0)'::tid"),
+        ({"ctid": [0, 100]}, "ctid >= '(0,0)'::tid and ctid < '(100,0)'::tid"),
+        ({"ctid": [100, None]}, "ctid >= '(100,0)'::tid"),
         ({"key": ["id", None, None]}, ""),
-        ({"key": ["id", None, "7"]}, " where \"id\" < '7'::bigint"),
-        ({"key": ["id", "7", None]}, " where \"id\" >= '7'::bigint"),
-        ({"key": ["id", "7", "9"]}, " where \"id\" >= '7'::bigint and \"id\" < '9'::bigint"),
-        ({"key": ['od"d', "it's", None]}, " where \"od\"\"d\" >= 'it''s'::text"),
-        ({"relation": ["shop", "orders_1"], "ctid": [5, None]}, " where ctid >= '(5,0)'::tid"),
+        ({"key": ["id", None, "7"]}, "\"id\" < '7'::bigint"),
+        ({"key": ["id", "7", None]}, "\"id\" >= '7'::bigint"),
+        ({"key": ["id", "7", "9"]}, "\"id\" >= '7'::bigint and \"id\" < '9'::bigint"),
+        ({"key": ['od"d', "it's", None]}, "\"od\"\"d\" >= 'it''s'::text"),
+        ({"relation": ["shop", "orders_1"], "ctid": [5, None]}, "ctid >= '(5,0)'::tid"),
     ],
 )
 def test_condition(bounds, expected):
@@ -50,7 +50,7 @@ def test_condition(bounds, expected):
 def test_all_together():
     window = Window("at", "2024-01-01", nulls=False)
     assert where({"ctid": [1, 2]}, where="id > 5 or true", window=window) == (
-        " where ctid >= '(1,0)'::tid and ctid < '(2,0)'::tid"
+        "ctid >= '(1,0)'::tid and ctid < '(2,0)'::tid"
         " and \"at\" > '2024-01-01'::timestamp(3) without time zone and (id > 5 or true)"
     )
 

@@ -278,13 +278,6 @@ class TestNotYet:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("tables:\n  a.b:\n    mode: snapshot\n", "shop.yml:5: tables.a.b.mode: the mode snapshot"),
-            ("defaults: {mode: snapshot}\n", "shop.yml:3: defaults.mode: the mode snapshot"),
-            ("tables:\n  a.b: {deletes: compare}\n", "shop.yml:4: tables.a.b.deletes: following deletes"),
-            ("tables:\n  a.b: {deletes: {column: gone}}\n", "shop.yml:4: tables.a.b.deletes: following deletes"),
-            ("tables:\n  a.b: {on_delete: soft}\n", "shop.yml:4: tables.a.b.on_delete: following deletes"),
-            ("tables:\n  a.b: {max_delete: 5%}\n", "shop.yml:4: tables.a.b.max_delete: following deletes"),
-            ("tables:\n  a.b: {late: scan}\n", "shop.yml:4: tables.a.b.late: scanning for late rows"),
             ("transform: {type: dbt, project: p}\n", "shop.yml:3: transform: building models"),
             ("production: {schedule: '@daily'}\n", "shop.yml:3: production: generating"),
             ("state: s3://bucket/state\n", "shop.yml:3: state: state outside the destination"),
@@ -318,7 +311,3 @@ class TestEntryFromElsewhere:
     def test_a_wrong_one(self):
         with pytest.raises(JobFileError, match=r"PARAMS.*mod: unknown key\. Did you mean 'mode'"):
             validate_entry({"mod": "full"}, "PARAMS")
-
-    def test_not_yet(self):
-        with pytest.raises(NotYet, match="PARAMS: mode"):
-            validate_entry({"mode": "snapshot"}, "PARAMS")

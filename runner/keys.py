@@ -1,0 +1,63 @@
+"""The keys that a source has now: what ``deletes: compare`` compares the destination with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from runner.epochs import Epoch
+from runner.executor import Executor
+from runner.limits import SourceLimits
+from runner.plan import TablePlan
+from runner.source import Chunk
+from runner.spool import Spool, SpooledChunk
+from runner.tasks import task_group
+
+_MIN_RESERVE = 2**20
+
+
+async def read_keys(
+    plan: TablePlan,
+    epoch: Epoch,
+    *,
+    executor: Executor,
+    source: SourceLimits,
+    spool: Spool,
+    rows: int,
+    size: int,
+    width: int,
+) -> list[SpooledChunk]:
+    """Read the keys of all rows of a table into the spool, chunk by chunk and all under one picture.
+
+    Args:
+        rows: About so many rows a chunk; size: about so many bytes.
+        width: How many chunks are read at once.
+
+    Raises:
+        SnapshotLost: The picture went away: keys of two pictures could lack a row that moved in between.
+    """
+    names = {column.source for column in plan.target.columns if column.name in plan.target.key}
+    columns = tuple(column for column in plan.scan.columns if column.name in names)
+    scan = replace(plan.scan, columns=columns, window=None)
+    async with source.request():
+        chunks = await epoch.session.chunks(scan, rows, size)
+    found: list[SpooledChunk] = []
+    slots = anyio.CapacityLimiter(width)
+
+    async def one(chunk: Chunk) -> None:
+        async with slots:
+            amount = await spool.disk.reserve(_MIN_RESERVE)
+            async with source.request():
+                found.append(await executor.read(epoch.session, scan, chunk, spool, amount))
+
+    async with task_group() as group:
+        for chunk in chunks:
+            group.start_soon(one, chunk)
+    return found
+
+
+def key_files(spool: Spool, chunks: list[SpooledChunk]) -> tuple[Path, ...]:
+    """Return the files of spooled keys."""
+    return tuple(spool.folder / name for chunk in chunks for name in chunk.files)

@@ -1,0 +1,351 @@
+"""A hash of rows by value, the same in Arrow, DuckDB and PostgreSQL, and sums of it that do not depend on order.
+
+A row becomes text, its fields joined by commas in the order of the plan::
+
+    integer, boolean, date, time, timestamp   a number: 0 or 1, days since 1970, microseconds of the day,
+                                              microseconds since 2000
+    decimal                                   its digits, as many after the point as the plan says
+    float                                     the bits in hex; nan
+    text, JSON                                its length in bytes, a comma, the text
+    binary                                    its length in bytes, a comma, hex
+    NULL                                      ~ for those of fixed form, -1 and nothing for the others
+
+which no two different rows have in common. Its MD5 (RFC 1321) is the row's hash; a set of rows has how many
+they are and the sums of both halves of their hashes, modulo 2**64. Sums add up: those of the chunks give that of
+the table, and taking rows away is a subtraction. MD5 is chosen for being everywhere and cheap: it finds
+accidents, it is no seal against somebody who forges.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from runner.naming import literal, quote
+
+_MODULUS = 2**64
+# PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS).
+_MOST_ARGUMENTS = 90
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """How many rows a set has, and the sums of both halves of their hashes."""
+
+    rows: int = 0
+    high: int = 0
+    low: int = 0
+
+    def __add__(self, other: Fingerprint) -> Fingerprint:
+        high, low = self.high + other.high, self.low + other.low
+        return Fingerprint(self.rows + other.rows, high % _MODULUS, low % _MODULUS)
+
+    def __sub__(self, other: Fingerprint) -> Fingerprint:
+        high, low = self.high - other.high, self.low - other.low
+        return Fingerprint(self.rows - other.rows, high % _MODULUS, low % _MODULUS)
+
+    def __str__(self) -> str:
+        return f"{self.rows}:{self.high:016x}{self.low:016x}"
+
+    @staticmethod
+    def parse(text: str) -> Fingerprint:
+        """Return the fingerprint that str() wrote."""
+        rows, _, digits = text.partition(":")
+        return Fingerprint(int(rows), int(digits[:16], 16), int(digits[16:], 16))
+
+    @staticmethod
+    def of(rows: Any, high: Any, low: Any) -> Fingerprint:
+        """Return the fingerprint that a database summed up; without rows its sums are NULL."""
+        return Fingerprint(int(rows), int(high or 0) % _MODULUS, int(low or 0) % _MODULUS)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column as it is hashed.
+
+    Attributes:
+        type: The Arrow type of the plan: what decides its form.
+        value: The SQL of its value; the quoted name by default.
+        wider: Whether the database's own type of it is wider than the plan's.
+        verbatim: Whether its value is text already, so that no output function has to make it text.
+    """
+
+    name: str
+    type: pa.DataType
+    nullable: bool = True
+    value: str = ""
+    wider: bool = False
+    verbatim: bool = True
+
+    @property
+    def sql(self) -> str:
+        """The SQL of the value."""
+        return self.value or quote(self.name)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows by the beginning of the hash of their key, or of the whole row where there is no key.
+
+    Attributes:
+        key: The columns hashed; all where there is no key.
+        prefixes: Beginnings in hex, all of one length.
+    """
+
+    key: tuple[str, ...]
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What is asked of a set of rows.
+
+    Attributes:
+        digits: Sums are told apart by so many hex digits of the hash of the key; 0 is one sum.
+        key: The columns of the key; () takes the whole row.
+        slice: Only these rows.
+        rows: Row by row instead of sums: the hash, the key's texts, and each column's hash.
+        values: With rows: each column's text, cut short, instead of its hash.
+    """
+
+    digits: int = 0
+    key: tuple[str, ...] = ()
+    slice: Slice | None = None
+    rows: bool = False
+    values: bool = False
+
+
+class Dialect(abc.ABC):
+    """SQL that hashes rows."""
+
+    fence = ""
+
+    @abc.abstractmethod
+    def arguments(self, field: Field) -> list[str]:
+        """Return the fields of a column's text, as SQL that is never NULL."""
+
+    @abc.abstractmethod
+    def halves(self, digest: str) -> tuple[str, str]:
+        """Return the SQL of both halves of an MD5 as numbers, modulo 2**64."""
+
+    def prepared(self, digest: str) -> str:
+        """Return what halves() is given, computed once a row."""
+        return digest
+
+    def text(self, fields: Sequence[Field]) -> str:
+        """Return the SQL of a row's text."""
+        parts = [argument for field in fields for argument in self.arguments(field)]
+        while len(parts) > _MOST_ARGUMENTS:
+            groups = [parts[start : start + _MOST_ARGUMENTS] for start in range(0, len(parts), _MOST_ARGUMENTS)]
+            parts = [f"concat_ws(',', {', '.join(group)})" for group in groups]
+        return f"concat_ws(',', {', '.join(parts)})"
+
+    def hash(self, fields: Sequence[Field]) -> str:
+        """Return the SQL of a row's hash, 32 hex digits."""
+        return f"md5({self.text(fields)})"
+
+    def within(self, part: Slice, fields: Sequence[Field]) -> str:
+        """Return the condition of a slice."""
+        digits = len(part.prefixes[0])
+        prefixes = ", ".join(literal(prefix) for prefix in part.prefixes)
+        return f"substr({self.hash(_chosen(fields, part.key))}, 1, {digits}) in ({prefixes})"
+
+    def sql(self, ask: Digest, fields: Sequence[Field], relation: str, where: str = "", group: str = "") -> str:
+        """Return the query of a digest.
+
+        Args:
+            where: A condition, without the word.
+            group: The SQL of one more column to tell sums apart by; it comes first in the result.
+
+        Returns:
+            Rows of (group?, prefix, count, high, low), or of (hash, key…, column…) with ask.rows.
+        """
+        conditions = [f"({where})"] if where else []
+        if ask.slice is not None:
+            conditions.append(self.within(ask.slice, fields))
+        source = f"from {relation}" + (f" where {' and '.join(conditions)}" if conditions else "")
+        if ask.rows:
+            columns = [self.hash(fields), *(self.text([field]) for field in _chosen(fields, ask.key) if ask.key)]
+            for field in fields:
+                text = self.text([field])
+                columns.append(f"substr({text}, 1, {_SHOWN})" if ask.values else f"substr(md5({text}), 1, 12)")
+            return f"select {', '.join(columns)} {source}"
+        digest = self.hash(fields)
+        prefix = "''"
+        if ask.digits:
+            own = digest if not ask.key else self.hash(_chosen(fields, ask.key))
+            prefix = f"substr({own}, 1, {ask.digits})"
+        first = f"{group} as g, " if group else ""
+        names = "g, p" if group else "p"
+        high, low = self.halves("h")
+        inner = f"select {first}{prefix} as p, {self.prepared(digest)} as h {source}{self.fence}"
+        return f"select {names}, count(*), sum({high}), sum({low}) from ({inner}) x group by {names}"
+
+
+class DuckDBDialect(Dialect):
+    """DuckDB, which hashes Arrow too."""
+
+    def arguments(self, field: Field) -> list[str]:
+        sql, kind = field.sql, field.type
+        if pa.types.is_string(kind):
+            text = sql if field.verbatim else f"{sql}::varchar"
+            return _counted(f"strlen({text})", text, field.nullable)
+        if pa.types.is_binary(kind):
+            return _counted(f"octet_length({sql})", f"lower(hex({sql}))", field.nullable)
+        if pa.types.is_boolean(kind):
+            value = f"{sql}::int"
+        elif pa.types.is_floating(kind):
+            exact = "float" if kind == pa.float32() else "double"
+            bits = f"lower(hex({sql}::{exact}::bit::blob))"
+            other = f"when {sql} <> {sql}::float::double then lower(hex({sql}::bit::blob)) " if field.wider else ""
+            value = f"case when isnan({sql}) then 'nan' {other}else {bits} end"
+        elif pa.types.is_decimal(kind):
+            value = _rounded(sql, kind.scale, "varchar") if field.wider else sql
+        elif pa.types.is_date(kind):
+            value = f"{sql} - date '1970-01-01'"
+        elif pa.types.is_time(kind):
+            value = f"epoch_us({sql})"
+        elif pa.types.is_timestamp(kind):
+            value = f"epoch_us({sql}) - 946684800000000"
+        else:
+            value = sql
+        return [f"coalesce(({value})::varchar, '~')" if field.nullable else f"({value})"]
+
+    def halves(self, digest: str) -> tuple[str, str]:
+        return f"('0x' || substr({digest}, 1, 16))::ubigint", f"('0x' || substr({digest}, 17))::ubigint"
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL, under the session settings of the connector."""
+
+    # A fence: the planner would pull the subquery up and hash every row twice.
+    fence = " offset 0"
+
+    def arguments(self, field: Field) -> list[str]:
+        sql, kind = field.sql, field.type
+        if pa.types.is_string(kind):
+            # concat() takes a type's own output function, as COPY does; a cast to text would trim char(n).
+            text = f"({sql})::text" if field.verbatim else f"concat({sql})"
+            if not field.verbatim and field.nullable:
+                text = f"case when {sql} is not null then concat({sql}) end"
+            return _counted(f"octet_length({text})", text, field.nullable)
+        if pa.types.is_binary(kind):
+            return _counted(f"octet_length({sql})", f"encode({sql}, 'hex')", field.nullable)
+        if pa.types.is_boolean(kind):
+            value = f"({sql})::int"
+        elif pa.types.is_floating(kind):
+            value = self._float(sql, single=kind == pa.float32(), wider=field.wider)
+        elif pa.types.is_decimal(kind):
+            value = _rounded(sql, kind.scale, "text") if field.wider else sql
+        elif pa.types.is_date(kind):
+            value = f"case when isfinite({sql}) then ({sql} - date '1970-01-01')::text else ({sql})::text end"
+        elif pa.types.is_time(kind):
+            value = f"(extract(epoch from {sql}) * 1000000)::bigint"
+        elif pa.types.is_timestamp(kind):
+            send = "timestamptz_send" if kind.tz else "timestamp_send"
+            value = f"('x' || encode({send}({sql}), 'hex'))::bit(64)::bigint"
+        else:
+            value = sql
+        return [f"coalesce(({value})::text, '~')" if field.nullable else f"({value})"]
+
+    def _float(self, sql: str, *, single: bool, wider: bool) -> str:
+        bits = f"encode({'float4send' if single else 'float8send'}({sql}), 'hex')"
+        other = ""
+        if single and wider:
+            bits = f"encode(float4send(({sql})::real), 'hex')"
+            other = f"when {sql} <> ({sql})::real::float8 then encode(float8send({sql}), 'hex') "
+        return f"case when {sql} = 'NaN' then 'nan' {other}else {bits} end"
+
+    def prepared(self, digest: str) -> str:
+        return f"('x' || {digest})::bit(128)"
+
+    def halves(self, digest: str) -> tuple[str, str]:
+        return f"substring({digest} from 1 for 64)::bigint", f"substring({digest} from 65)::bigint"
+
+
+DUCKDB = DuckDBDialect()
+POSTGRES = PostgresDialect()
+
+
+class Hasher:
+    """Hashes record batches as they stream by; blocks, so it is called in a worker thread.
+
+    Args:
+        fields: The columns of the batches, in their order.
+        ask: What is wanted of them; one sum by default.
+        where: A condition on the batches' columns.
+    """
+
+    def __init__(self, fields: Sequence[Field], ask: Digest | None = None, where: str = "") -> None:
+        self._ask = ask or Digest()
+        self._sql = DUCKDB.sql(self._ask, fields, "batch", where)
+        self._cursor: Any = None
+        self.sums: dict[str, Fingerprint] = {}
+        self.rows: list[tuple[Any, ...]] = []
+
+    @property
+    def total(self) -> Fingerprint:
+        """The sum of all batches so far."""
+        return total(self.sums.values())
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the rows of a batch."""
+        if self._cursor is None:
+            self._cursor = _memory().cursor()
+        self._cursor.register("batch", pa.Table.from_batches([batch]))
+        try:
+            found = self._cursor.execute(self._sql).fetchall()
+        finally:
+            self._cursor.unregister("batch")
+        if self._ask.rows:
+            self.rows += found
+            return
+        for prefix, *sums in found:
+            self.sums[prefix] = self.sums.get(prefix, Fingerprint()) + Fingerprint.of(*sums)
+
+    def result(self) -> list[tuple[Any, ...]]:
+        """Return what a query of the same digest would."""
+        return self.rows or [(prefix, one.rows, one.high, one.low) for prefix, one in self.sums.items()]
+
+
+def total(parts: Iterable[Fingerprint]) -> Fingerprint:
+    """Return the fingerprint of disjoint parts together."""
+    return sum(parts, Fingerprint())
+
+
+def by_prefix(rows: Iterable[Sequence[Any]]) -> dict[str, Fingerprint]:
+    """Return what a query of sums found, by prefix."""
+    return {row[0]: Fingerprint.of(*row[1:]) for row in rows}
+
+
+def _memory() -> Any:
+    """Return the one in-memory DuckDB of the process; a chunk has a cursor of its own, and one thread."""
+    global _database
+    if _database is None:
+        import duckdb
+
+        _database = duckdb.connect(config={"threads": "1"})
+    return _database
+
+
+_database: Any = None
+
+
+def _chosen(fields: Sequence[Field], names: Sequence[str]) -> Sequence[Field]:
+    by_name = {field.name: field for field in fields}
+    return [by_name[name] for name in names] if names else fields
+
+
+def _counted(length: str, text: str, nullable: bool) -> list[str]:
+    return [f"coalesce({length}, -1)", f"coalesce({text}, '')"] if nullable else [length, text]
+
+
+def _rounded(sql: str, scale: int, text: str) -> str:
+    """Return a decimal of a wider type with the plan's digits where it has no more, else with all of them."""
+    short = f"round({sql}, {scale})"
+    return f"case when {sql} = {short} then ({short})::{text} else ({sql})::{text} end"

@@ -1,0 +1,406 @@
+"""How a staging table becomes visible: checks, swap, merge, history, deletes; all in one transaction (L3, L4).
+
+The fingerprint of the whole table is carried forward: a refresh has that of its rows; a merge takes away the
+rows it replaces and adds the new ones. So a table can be checked later without its source.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from runner.crash import crash_point
+from runner.errors import (
+    DestinationError,
+    KeyNotUnique,
+    LeaseLost,
+    SchemaConflict,
+    TooManyDeleted,
+    VerifyFailed,
+)
+from runner.load import Deletion, Lease, Outcome, Publication, Range, TableState, Target
+from runner.naming import quote
+from runner.plan import not_ours
+from runner.rowhash import Digest, Fingerprint, by_prefix, total
+
+if TYPE_CHECKING:
+    from runner.writers.transactional import Cursor, TransactionalWriter
+
+CHUNK = "_runner_chunk"
+VALID_FROM, VALID_TO, VERSION = "_dlt_valid_from", "_dlt_valid_to", "_dlt_id"
+DELETED_AT = "_deleted_at"
+# Columns that a published table may have besides its source's.
+OWN_COLUMNS = (VALID_FROM, VALID_TO, VERSION, DELETED_AT)
+STATE_COLUMNS = (
+    "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
+    "key_columns"
+)
+NOW = "extract(epoch from now())"
+
+
+@dataclass
+class Publisher:
+    """Publishes one table inside a transaction that somebody else begins and commits."""
+
+    writer: TransactionalWriter
+    cursor: Cursor
+    lease: Lease
+    target: Target
+    publication: Publication
+    outcome: Outcome
+
+    @cached_property
+    def table(self) -> str:
+        """The published table's quoted name."""
+        return self.writer.name(self.target.name)
+
+    @cached_property
+    def stage(self) -> str:
+        """The staging table's quoted name."""
+        return self.writer.name(self.target.stage)
+
+    @cached_property
+    def columns(self) -> str:
+        """The quoted names of the target's columns."""
+        return ", ".join(quote(column.name) for column in self.target.columns)
+
+    @cached_property
+    def existing(self) -> dict[str, str] | None:
+        """The published table's columns before this publication; None where there is no table."""
+        return self.writer.existing_columns(self.cursor, self.target.name).get(self.target.name)
+
+    @cached_property
+    def newest(self) -> TableState | None:
+        """The newest history row."""
+        rows = self.cursor.rows(
+            f"select {STATE_COLUMNS} from {self.writer.name('_runner_state')} where table_name = ? "
+            "order by seq desc limit 1",
+            [self.target.name],
+        )
+        return TableState(*rows[0]) if rows else None
+
+    def publish(self) -> None:
+        """Check, then make the rows in staging visible, and record it.
+
+        Raises:
+            LeaseLost: Somebody else published the table since it was planned.
+            VerifyFailed: Staging does not hold what was read.
+            KeyNotUnique: The key is none.
+            SchemaConflict: A column changed in a way that cannot be merged.
+        """
+        self._check_basis()
+        staged = self._compare() if self.publication.verify else None
+        crash_point("verify", self.target.source_table)
+        if self.publication.check_key:
+            self._check_key()
+        self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
+        staged = self._leave_out_deleted(staged)
+        carried: Fingerprint | None
+        if self.publication.mode == "snapshot":
+            carried = self._add_versions(staged)
+        elif self.publication.replace or self.existing is None:
+            carried = self._replace(staged)
+        else:
+            carried = self._merge(staged)
+        carried = self._delete_missing(carried)
+        self.outcome.hash = carried
+        crash_point("swap", self.target.source_table)
+        self._record()
+        crash_point("publish-recorded", self.target.source_table)
+
+    # Checks.
+
+    def _check_basis(self) -> None:
+        newest, publication = self.newest, self.publication
+        if (newest.load_id if newest else None) != publication.base:
+            raise LeaseLost("Another run published the table since this one was planned.", table=self.target.name)
+        owner = (newest.source, newest.source_table) if newest else None
+        if self.existing is None:
+            if newest is not None and not publication.replace:
+                raise DestinationError(
+                    "The table was dropped at the destination; this run read only what changed since.",
+                    guidance="Run the same command again: the table is read as a whole.",
+                    table=self.target.name,
+                )
+        elif not publication.adopt and owner != (self.target.source, self.target.source_table):
+            raise not_ours(self.target.name, owner)
+
+    def _compare(self) -> Fingerprint | None:
+        """Compare staging with what was read, chunk by chunk; return the fingerprint of all of it."""
+        publication = self.publication
+        if publication.hashes is None:
+            sql = f"select {CHUNK}, count(*) from {self.stage} group by {CHUNK}"
+            self._refuse_difference(dict(self.cursor.rows(sql)), publication.chunks, str)
+            return None
+        dialect = self.writer.dialect
+        # Parts by the first digit come with the same scan, for a proof of a table that is replaced.
+        sql = dialect.sql(Digest(digits=1), self.target.fields(), self.stage, group=CHUNK)
+        chunks: dict[str, Fingerprint] = defaultdict(Fingerprint)
+        parts: dict[str, Fingerprint] = defaultdict(Fingerprint)
+        for chunk, prefix, *sums in self.cursor.rows(sql):
+            chunks[chunk] += Fingerprint.of(*sums)
+            parts[prefix] += Fingerprint.of(*sums)
+        expected = {chunk: found for chunk, found in publication.hashes.items() if found.rows}
+        self._refuse_difference(dict(chunks), expected, lambda found: f"{found.rows} rows")
+        if publication.replace:
+            self.outcome.parts = dict(parts)
+        return total(chunks.values())
+
+    def _refuse_difference(self, found: dict[str, Any], expected: dict[str, Any], words: Any) -> None:
+        wanted = {chunk: value for chunk, value in expected.items() if value}
+        wrong = sorted(chunk for chunk in {*found, *wanted} if found.get(chunk) != wanted.get(chunk))
+        if not wrong:
+            return
+        first = wrong[0]
+        sent, arrived = (words(one[first]) if first in one else "no rows" for one in (wanted, found))
+        values = "" if sent != arrived else ", and their values differ"
+        raise VerifyFailed(
+            f"{len(wrong)} of {len(expected)} chunks differ; of chunk {first} the source sent {sent} and "
+            f"{arrived} arrived{values}.",
+            table=self.target.name,
+            chunks=",".join(wrong),
+        )
+
+    def _check_key(self) -> None:
+        key = self._key()
+        nulls = " or ".join(f"{quote(name)} is null" for name in self.target.key)
+        if self.cursor.rows(f"select 1 from {self.stage} group by {key} having count(*) > 1 limit 1") or (
+            self.cursor.rows(f"select 1 from {self.stage} where {nulls} limit 1")
+        ):
+            raise KeyNotUnique(f"({', '.join(self.target.key)}) is not unique, or NULL, in the rows read.")
+
+    def _key(self) -> str:
+        return ", ".join(quote(name) for name in self.target.key)
+
+    # The ways to become visible.
+
+    def _replace(self, staged: Fingerprint | None) -> Fingerprint | None:
+        if self.existing is not None:
+            self._note_changes(self.existing)
+        self.writer.swap(self.cursor, self.target, exists=self.existing is not None)
+        return staged
+
+    def _merge(self, staged: Fingerprint | None) -> Fingerprint | None:
+        """Replace the rows that staging replaces: those of a range, of a slice, of the same keys; or none."""
+        assert self.existing is not None
+        self._note_changes(self.existing)
+        self.writer.fit_columns(self.cursor, self.target, self.existing)
+        replaced = self._make_room(carries=self._carries(staged))
+        self.writer.insert_rows(self.cursor, self.target)
+        if staged is None:
+            return None
+        if replaced is None:
+            return self._hash_published()
+        assert self.newest is not None
+        return Fingerprint.parse(str(self.newest.hash)) - replaced + staged
+
+    def _carries(self, staged: Fingerprint | None) -> bool:
+        """Tell whether the fingerprint on record is of the same columns, so that it can be carried forward."""
+        newest, publication = self.newest, self.publication
+        if staged is None or newest is None or not newest.hash or publication.slice is not None:
+            return False
+        return newest.digest == publication.digest
+
+    def _make_room(self, *, carries: bool) -> Fingerprint | None:
+        conditions = []
+        publication = self.publication
+        if publication.range is not None:
+            conditions.append(self._range_condition(publication.range))
+        if publication.slice is not None:
+            conditions.append(self.writer.dialect.within(publication.slice, self._published_fields()))
+        if self.target.key and publication.mode != "append":
+            conditions.append(f"({self._key()}) in (select {self._key()} from {self.stage})")
+        replaced = Fingerprint()
+        for condition in conditions:
+            if carries:
+                replaced += self._hash_published(condition)
+            self.cursor.execute(f"delete from {self.table} where {condition}")
+        return replaced if carries else None
+
+    def _range_condition(self, bounds: Range) -> str:
+        column = next(column for column in self.target.columns if column.name == bounds.column)
+        kind = self.writer.sql_type(column)
+        sides = [(">=", bounds.start), ("<", bounds.end)]
+        parts = [f"{quote(column.name)} {sign} {self.writer.typed(side, kind)}" for sign, side in sides if side]
+        return " and ".join(parts)
+
+    def _add_versions(self, staged: Fingerprint | None) -> Fingerprint | None:
+        """Keep every version of a row: close those that are gone, add those that are new (scd2, as dlt has it)."""
+        writer, cursor = self.writer, self.cursor
+        own = f"{quote(VALID_FROM)} {writer.timestamp_type}, {quote(VALID_TO)} {writer.timestamp_type}"
+        own += f", {quote(VERSION)} {writer.text_type}"
+        if self.existing is None or self.publication.replace:
+            if self.existing is not None:
+                cursor.execute(f"drop table {self.table}")
+            cursor.execute(f"create table {self.table} as select {self.columns} from {self.stage} where 1 = 0")
+            for column in own.split(", "):
+                cursor.execute(f"alter table {self.table} add column {column}")
+        else:
+            self._note_changes(self.existing)
+            writer.fit_columns(cursor, self.target, self.existing)
+            if self.outcome.changes:
+                # A column that came or went is no new version of every row.
+                version = writer.dialect.hash(self._published_fields())
+                current = f"{VALID_TO} is null and {VERSION} not like '%-%'"
+                cursor.execute(f"update {self.table} set {VERSION} = {version} where {current}")
+        # Equal rows without a key are versions of their own, told apart by their number.
+        version = writer.dialect.hash(self.target.fields())
+        number = "row_number() over (partition by h)"
+        numbered = (
+            f"select {self.columns}, h || case when n > 1 then '-' || n else '' end as v from (select {self.columns}, "
+            f"h, {number} as n from (select {self.columns}, {version} as h from {self.stage}) a) b"
+        )
+        current = f"{VALID_TO} is null"
+        closed = cursor.rows(
+            f"select count(*) from {self.table} where {current} and {VERSION} not in (select v from ({numbered}) s)"
+        )[0][0]
+        cursor.execute(
+            f"update {self.table} set {VALID_TO} = now() where {current} "
+            f"and {VERSION} not in (select v from ({numbered}) s)"
+        )
+        cursor.execute(
+            f"insert into {self.table} ({self.columns}, {VALID_FROM}, {VALID_TO}, {VERSION}) "
+            f"select {self.columns}, now(), null, v from ({numbered}) s "
+            f"where v not in (select {VERSION} from {self.table} where {current})"
+        )
+        self.outcome.deleted += int(closed)
+        cursor.execute(f"drop table {self.stage}")
+        return staged
+
+    # Deletes.
+
+    def _leave_out_deleted(self, staged: Fingerprint | None) -> Fingerprint | None:
+        """Take rows that the source marks as deleted out of staging, where they are to be deleted."""
+        deletion = self.publication.deletion
+        if deletion is None or deletion.column is None or not deletion.hard:
+            return staged
+        column = next(column for column in self.target.columns if column.name == deletion.column)
+        name = quote(column.name)
+        condition = f"{name} is true" if str(column.type) == "bool" else f"{name} is not null"
+        self.outcome.deleted += self.cursor.rows(f"select count(*) from {self.stage} where {condition}")[0][0]
+        if self.publication.mode != "append" and self.target.key and self.existing and not self.publication.replace:
+            # The published row has to go although nothing takes its place.
+            gone = f"({self._key()}) in (select {self._key()} from {self.stage} where {condition})"
+            self._gone = self._hash_published(gone) if self._carries(staged) else Fingerprint()
+            self.cursor.execute(f"delete from {self.table} where {gone}")
+        if staged is not None:
+            sql = self.writer.dialect.sql(Digest(), self.target.fields(), self.stage, condition)
+            staged -= total(by_prefix(self.cursor.rows(sql)).values())
+        self.outcome.parts = {}
+        self.cursor.execute(f"delete from {self.stage} where {condition}")
+        return None if staged is None else staged - self._gone
+
+    _gone = Fingerprint()
+
+    def _delete_missing(self, carried: Fingerprint | None) -> Fingerprint | None:
+        """Delete, or mark, the rows whose keys the source does not have any more.
+
+        Raises:
+            TooManyDeleted: They would be more than the table allows.
+        """
+        deletion = self.publication.deletion
+        if deletion is None or deletion.column is not None:
+            return carried
+        keys = self.writer.load_keys(self.cursor, self.target, deletion.keys)
+        present = f"{quote(DELETED_AT)} is null" if self._marks_deleted(deletion) else "1 = 1"
+        same = " and ".join(f"k.{quote(name)} = {self.table}.{quote(name)}" for name in self.target.key)
+        missing = f"{present} and not exists (select 1 from {keys} k where {same})"
+        gone, rows = (
+            int(self.cursor.rows(f"select count(*) from {self.table} where {condition}")[0][0])
+            for condition in (missing, present)
+        )
+        if gone and deletion.most is not None and gone > deletion.most * rows:
+            raise TooManyDeleted(
+                f"{gone:,} of {rows:,} rows are gone at the source, more than max_delete allows "
+                f"({deletion.most:.0%}); nothing was published.",
+                table=self.target.name,
+            )
+        if gone:
+            if carried is not None:
+                carried -= self._hash_published(missing)
+            if deletion.hard:
+                self.cursor.execute(f"delete from {self.table} where {missing}")
+            else:
+                self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = now() where {missing}")
+            self.outcome.deleted += gone
+            self.outcome.parts = {}
+        self.cursor.execute(f"drop table {keys}")
+        return carried
+
+    def _marks_deleted(self, deletion: Deletion) -> bool:
+        """Tell whether rows are marked in ``_deleted_at``; the column is made when it is first needed."""
+        has = DELETED_AT in self.writer.existing_columns(self.cursor, self.target.name)[self.target.name]
+        if not has and not deletion.hard:
+            self.cursor.execute(f"alter table {self.table} add column {quote(DELETED_AT)} {self.writer.timestamp_type}")
+        return has or not deletion.hard
+
+    # Fingerprints and history.
+
+    def _published_fields(self) -> Sequence[Any]:
+        actual = self.writer.existing_columns(self.cursor, self.target.name)[self.target.name]
+        return self.target.fields(actual, self.writer.wanted_types(self.target))
+
+    def _hash_published(self, condition: str = "") -> Fingerprint:
+        present = self.writer.present(self.cursor, self.target.name)
+        where = " and ".join(f"({part})" for part in (present, condition) if part)
+        sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, where)
+        return total(by_prefix(self.cursor.rows(sql)).values())
+
+    def _note_changes(self, existing: dict[str, str]) -> None:
+        """Note what differs from the published table, in words; a frozen schema refuses it."""
+        plain = {name: kind for name, kind in existing.items() if name not in OWN_COLUMNS}
+        differences = _differences(plain, self.writer.wanted_types(self.target))
+        if self.publication.schema == "freeze" and differences:
+            raise SchemaConflict(
+                f"The schema is frozen and differs: {'; '.join(differences)}.",
+                guidance="Set schema: evolve to take the change over.",
+            )
+        self.outcome.changes += differences
+
+    def _record(self) -> None:
+        publication, newest = self.publication, self.newest
+        state = self.writer.name("_runner_state")
+        mark, column, token = publication.mark, publication.cursor, publication.token
+        if mark is None and newest is not None and newest.cursor == column and not publication.replace:
+            mark, token = newest.mark, newest.token
+        self.cursor.execute(
+            f"insert into {state} (table_name, seq, {STATE_COLUMNS}, published_at) "
+            f"select ?, coalesce(max(seq), 0) + 1, {', '.join('?' * 13)}, {NOW} "
+            f"from {state} where table_name = ?",
+            [
+                self.target.name,
+                self.target.source,
+                self.target.source_table,
+                self.lease.job,
+                self.lease.run,
+                publication.mode,
+                column,
+                mark,
+                publication.load_id,
+                publication.digest,
+                sum(publication.chunks.values()),
+                str(self.outcome.hash) if self.outcome.hash is not None else None,
+                token,
+                ",".join(self.target.key),
+                self.target.name,
+            ],
+        )
+        self.cursor.execute(
+            f"insert into {self.writer.name('_dlt_loads')} values (?, ?, 0, now(), null)",
+            [publication.load_id, self.writer.dataset],
+        )
+        self.cursor.execute(f"delete from {self.writer.name('_runner_plans')} where table_name = ?", [self.target.name])
+
+
+def _differences(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    added = [f"column {name} added ({new})" for name, new in wanted.items() if name not in existing]
+    gone = [f"column {name} is gone at the source" for name in existing if name not in wanted]
+    changed = [
+        f"column {name} changed from {existing[name]} to {new}"
+        for name, new in wanted.items()
+        if name in existing and existing[name] != new
+    ]
+    return [*added, *changed, *gone]
