@@ -48,6 +48,7 @@ from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Wri
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
+from runner.proof import make_proof
 from runner.record import Item, plan_row, read_tables, rejected_row, spooled_files
 from runner.runs import RunFolder, StateFolder, is_unfinished
 from runner.secrets import redact
@@ -143,6 +144,7 @@ class Backfill:
         self._lease: Lease
         self._writer: Writer
         self._record: RunRecord
+        self._dataset: str
 
     @property
     def _hashes(self) -> bool:
@@ -245,6 +247,7 @@ class Backfill:
         if plan.rejected and not plan.tables:
             first = plan.rejected[0].error
             raise UsageError("\n".join(one.error.message for one in plan.rejected), guidance=first.advice)
+        self._dataset = plan.dataset
         self._writer = self._destination.writer(plan.dataset)
         try:
             await anyio.to_thread.run_sync(self._writer.prepare)
@@ -499,6 +502,9 @@ class Backfill:
                 exit_code=exit_code,
             )
         )
+        if self._hashes and published:
+            proof = make_proof(self._settled, folder.run, self._dataset, self._options.verify, published)
+            await anyio.to_thread.run_sync(folder.proof.write_text, json.dumps(proof, indent=1))
         if state != "interrupted":
             await anyio.to_thread.run_sync(self._spool.close)
         self._stream.emit(

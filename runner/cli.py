@@ -14,6 +14,7 @@ SUMMARIES = {
     "plan": "Show tables, chunks, estimates and what will be written.",
     "backfill": "Bring every selected table up to date.",
     "task": "Move exactly one table; reads the environment contract too.",
+    "verify": "Compare what is published with its record, the source or a proof; repair what differs.",
     "runs": "List the runs of this machine.",
     "show": "Show one run: its tables, chunks and errors.",
     "report": "Write the report of a run: one self-contained HTML page.",

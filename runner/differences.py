@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.rowhash import Digest, Fingerprint, Slice, by_prefix, total
+from runner.rowhash import SHOWN, Digest, Fingerprint, Slice, by_prefix, total
 
 _ROWS_PER_PART = 300
 _MOST_DIGITS = 4
@@ -94,6 +94,19 @@ class Difference:
     parts: int = 1
     complete: bool = True
 
+    def record(self) -> dict[str, Any]:
+        """Return the difference as JSON."""
+        return {
+            "source": str(self.source),
+            "destination": str(self.destination),
+            "counts": self.counts,
+            "columns": self.columns,
+            "complete": self.complete,
+            "rows": [
+                {"kind": row.kind, "key": row.key, "columns": row.columns, "values": row.values} for row in self.rows
+            ],
+        }
+
     def sentence(self) -> str:
         """Return the difference in words, with the first rows."""
         least = "" if self.complete else "at least "
@@ -159,7 +172,7 @@ def _differing(
             if a != b
         ]
         columns.update(name for name, _ in changed)
-        told = tuple(pair for _, pair in changed) if values else ()
+        told = tuple((_plain(here), _plain(there)) for _, (here, there) in changed) if values else ()
         rows.append(RowDifference("changed", _name(side, one), tuple(name for name, _ in changed), told))
     rows += [RowDifference("missing", _name(side, row)) for row in missing]
     rows += [RowDifference("extra", _name(side, row)) for row in extra]
@@ -217,6 +230,9 @@ def _name(side: Side, row: _Row) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a key's canonical text without the length that stands before text."""
+    """Return a value's canonical text as people write it: without the length that stands before text."""
+    if text in ("~", "-1,"):
+        return "NULL"
     length, comma, rest = text.partition(",")
-    return rest if comma and length.isdigit() and len(rest.encode()) == int(length) else text
+    cut = len(text) >= SHOWN
+    return rest if comma and length.isdigit() and (cut or len(rest.encode()) == int(length)) else text

@@ -36,7 +36,12 @@ class SettledJob:
 
 
 def load_job(
-    path: Path, *, env: str | None = None, environ: Mapping[str, str] | None = None, task: bool = False
+    path: Path,
+    *,
+    env: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    task: bool = False,
+    source: bool = True,
 ) -> SettledJob:
     """Read, merge, validate and settle a job file.
 
@@ -45,6 +50,7 @@ def load_job(
         env: The environment, by name (--env).
         environ: Variables; those of the process and of ``.env`` by default.
         task: Whether the platform named the environment, which then counts as naming it.
+        source: Whether the source will be needed: else its secrets are not.
 
     Raises:
         JobFileError: A wrong key or value, with its line.
@@ -57,17 +63,17 @@ def load_job(
     data, chosen = _overlay(document, env, environ, named=task)
     job = validate(Job, data, document)
     connections, places = _connections(path)
-    source_name, source = _source(job, connections, document, places)
+    source_name, spec = _source(job, connections, document, places)
     destination_name, destination = _destination(job, connections, document, places)
-    limits = job.limits.over(source.limits)
+    limits = job.limits.over(spec.limits)
     _refuse_not_yet(job, limits, document)
     # Limits are settled above; they are parsed once and not written as text again.
-    own = source.model_dump(by_alias=True, exclude_unset=True, exclude={"limits"})
+    own = spec.model_dump(by_alias=True, exclude_unset=True, exclude={"limits"})
     return SettledJob(
         job=job,
         path=path,
         source_name=source_name,
-        source=SourceSpec.model_validate(resolve(own, environ)),
+        source=SourceSpec.model_validate(resolve(own, environ) if source else own),
         destination_name=destination_name,
         destination=destination.model_validate(
             resolve(destination.model_dump(by_alias=True, exclude_unset=True), environ)

@@ -134,6 +134,7 @@ class Publication:
         mark: The high-water mark from now on; None keeps the old one.
         token: The picture of the source that the mark was taken in.
         slice: The rows that a repair replaces.
+        key_column: The column whose smallest and largest value a proof tells.
         schema: evolve or freeze.
         base: The newest load id of the table when it was planned; another one now means that somebody else
             published it since.
@@ -158,6 +159,7 @@ class Publication:
     token: str | None = None
     slice: Slice | None = None
     deletion: Deletion | None = None
+    key_column: str | None = None
 
 
 @dataclass
@@ -190,6 +192,7 @@ class Outcome:
         deleted: Rows that were deleted at the source, and are gone or marked now.
         hash: The fingerprint of the whole table as it is published now; None where it is not known.
         parts: For a table that was replaced: fingerprints by the first hex digit of the rows' hashes.
+        key_range: The smallest and the largest value of the key's first column in what was read.
     """
 
     rows: int = 0
@@ -197,6 +200,7 @@ class Outcome:
     deleted: int = 0
     hash: Fingerprint | None = None
     parts: dict[str, Fingerprint] = field(default_factory=dict)
+    key_range: tuple[str, str] | None = None
     error: RunnerError | None = None
 
 
@@ -336,10 +340,12 @@ class Writer(Protocol):
         chunk: str | None = None,
         cursor: str | None = None,
         until: str | None = None,
+        between: tuple[str, str | None, str | None] | None = None,
     ) -> list[tuple[Any, ...]]:
         """Hash rows of a table as ``Dialect.sql`` returns them.
 
         Args:
+            between: A column and the half-open range of it; None is open.
             chunk: A chunk in staging; else the published table, without rows that are history or marked deleted.
             cursor: With until: only rows up to that cursor value, or without one.
         """

@@ -44,7 +44,7 @@ from runner.secrets import redact
 from runner.source import Table
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
-from runner.verify import Verifier
+from runner.verify import Verifier, range_column
 
 _MIN_RESERVE = 2**20
 _REPLANS = 3
@@ -429,6 +429,7 @@ class Mover:
             token=item.mark_token,
             slice=target_slice(plan),
             deletion=self._deletion(plan, keys),
+            key_column=range_column(plan),
         )
         loads = [self._chunk_load(state) for state in waiting]
         outcome = await self._loader.load(TableWork(plan.target, loads, publication, fresh=item.fresh))

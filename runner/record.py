@@ -55,6 +55,7 @@ class Item:
         lsn: Where in the source's log the picture of the publication was taken.
         hash: The fingerprint of the whole table once it is published; parts: of its parts.
         deleted: Rows that were deleted at the source, and are gone or marked now.
+        key_range: The smallest and the largest key that was read.
     """
 
     plan: TablePlan
@@ -72,6 +73,7 @@ class Item:
     hash: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
     deleted: int = 0
+    key_range: tuple[str, str] | None = None
     error: RunnerError | None = None
     began: float | None = None
 
@@ -100,6 +102,7 @@ class Item:
         self.hash = str(outcome.hash) if outcome.hash is not None else None
         self.parts = {part: str(found) for part, found in outcome.parts.items()}
         self.deleted = outcome.deleted
+        self.key_range = outcome.key_range
 
     def forget(self) -> list[Statement]:
         """Return the statements that plan the table anew."""

@@ -30,7 +30,7 @@ from runner.naming import literal, quote
 _MODULUS = 2**64
 # PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS).
 _MOST_ARGUMENTS = 90
-_SHOWN = 200
+SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Dialect(abc.ABC):
             columns = [self.hash(fields), *(self.text([field]) for field in _chosen(fields, ask.key) if ask.key)]
             for field in fields:
                 text = self.text([field])
-                columns.append(f"substr({text}, 1, {_SHOWN})" if ask.values else f"substr(md5({text}), 1, 12)")
+                columns.append(f"substr({text}, 1, {SHOWN})" if ask.values else f"substr(md5({text}), 1, 12)")
             return f"select {', '.join(columns)} {source}"
         digest = self.hash(fields)
         prefix = "''"
@@ -319,8 +319,11 @@ def total(parts: Iterable[Fingerprint]) -> Fingerprint:
 
 
 def by_prefix(rows: Iterable[Sequence[Any]]) -> dict[str, Fingerprint]:
-    """Return what a query of sums found, by prefix."""
-    return {row[0]: Fingerprint.of(*row[1:]) for row in rows}
+    """Return what queries of sums found, by prefix; of several for one prefix, their sum."""
+    found: dict[str, Fingerprint] = {}
+    for prefix, *sums in rows:
+        found[prefix] = found.get(prefix, Fingerprint()) + Fingerprint.of(*sums)
+    return found
 
 
 def _memory() -> Any:

@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def proof(self) -> Path:
+        """The proof of a run that was verified by value."""
+        return self.path / "proof.json"
+
+    @property
     def events(self) -> Path:
         """Every event of the run, a JSON object a line."""
         return self.path / "events.jsonl"

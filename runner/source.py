@@ -123,6 +123,10 @@ class Scan:
         """Return the same scan over a table that was discovered again."""
         return replace(self, table=table)
 
+    def within(self, window: Window | None) -> Scan:
+        """Return the same scan of another window of the cursor."""
+        return replace(self, window=window)
+
 
 @dataclass(frozen=True)
 class Chunk:

@@ -29,6 +29,14 @@ def comparison_key(plan: TablePlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return key, tuple(names[name] for name in key)
 
 
+def range_column(plan: TablePlan) -> str | None:
+    """Return the destination's name of the key's first column, where every database can order its values."""
+    _, key = comparison_key(plan)
+    column = next((one for one in plan.target.columns if key and one.name == key[0]), None)
+    kinds = ("int", "date", "timestamp", "decimal", "string")
+    return column.name if column is not None and not column.json and str(column.type).startswith(kinds) else None
+
+
 def source_side(executor: Executor, session: Session, plan: TablePlan, scan: Scan, chunk: Chunk) -> Side:
     """Return the source's side of a comparison."""
     key, _ = comparison_key(plan)

@@ -67,5 +67,7 @@ def print_result(result: Result, output: Output) -> None:
         total = sum(len(item.chunks) for item in waiting)
         console.print(f"  {len(waiting)} tables are unfinished; {len(kept)} of their {total} chunks so far are kept")
         console.print("  run the same command again: it goes on where it stopped")
+    if result.folder.proof.exists():
+        console.print(f"  proof: {result.folder.proof}", markup=False)
     console.print(f"  report: {result.folder.report}", markup=False)
     sys.stdout.flush()

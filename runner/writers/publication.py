@@ -143,6 +143,10 @@ class Publisher:
         for chunk, prefix, *sums in self.cursor.rows(sql):
             chunks[chunk] += Fingerprint.of(*sums)
             parts[prefix] += Fingerprint.of(*sums)
+        if publication.key_column is not None:
+            key = quote(publication.key_column)
+            ends = self.cursor.rows(f"select cast(min({key}) as text), cast(max({key}) as text) from {self.stage}")[0]
+            self.outcome.key_range = None if ends[0] is None else (str(ends[0]), str(ends[1]))
         expected = {chunk: found for chunk, found in publication.hashes.items() if found.rows}
         self._refuse_difference(dict(chunks), expected, lambda found: f"{found.rows} rows")
         if publication.replace:
@@ -210,7 +214,10 @@ class Publisher:
         if publication.range is not None:
             conditions.append(self._range_condition(publication.range))
         if publication.slice is not None:
-            conditions.append(self.writer.dialect.within(publication.slice, self._published_fields()))
+            # Rows marked as deleted are not of the slice: they are history.
+            present = self.writer.present(self.cursor, self.target.name)
+            within = self.writer.dialect.within(publication.slice, self._published_fields())
+            conditions.append(f"{within} and {present}" if present else within)
         if self.target.key and publication.mode != "append":
             conditions.append(f"({self._key()}) in (select {self._key()} from {self.stage})")
         replaced = Fingerprint()
@@ -248,23 +255,19 @@ class Publisher:
                 cursor.execute(f"update {self.table} set {VERSION} = {version} where {current}")
         # Equal rows without a key are versions of their own, told apart by their number.
         version = writer.dialect.hash(self.target.fields())
-        number = "row_number() over (partition by h)"
         numbered = (
-            f"select {self.columns}, h || case when n > 1 then '-' || n else '' end as v from (select {self.columns}, "
-            f"h, {number} as n from (select {self.columns}, {version} as h from {self.stage}) a) b"
+            f"select {self.columns}, _runner_hash || case when _runner_number > 1 then '-' || _runner_number else '' end "
+            f"as _runner_version from (select {self.columns}, _runner_hash, "
+            f"row_number() over (partition by _runner_hash) as _runner_number "
+            f"from (select {self.columns}, {version} as _runner_hash from {self.stage}) a) b"
         )
-        current = f"{VALID_TO} is null"
-        closed = cursor.rows(
-            f"select count(*) from {self.table} where {current} and {VERSION} not in (select v from ({numbered}) s)"
-        )[0][0]
-        cursor.execute(
-            f"update {self.table} set {VALID_TO} = now() where {current} "
-            f"and {VERSION} not in (select v from ({numbered}) s)"
-        )
+        gone = f"{VALID_TO} is null and {VERSION} not in (select _runner_version from ({numbered}) s)"
+        closed = cursor.rows(f"select count(*) from {self.table} where {gone}")[0][0]
+        cursor.execute(f"update {self.table} set {VALID_TO} = now() where {gone}")
         cursor.execute(
             f"insert into {self.table} ({self.columns}, {VALID_FROM}, {VALID_TO}, {VERSION}) "
-            f"select {self.columns}, now(), null, v from ({numbered}) s "
-            f"where v not in (select {VERSION} from {self.table} where {current})"
+            f"select {self.columns}, now(), null, _runner_version from ({numbered}) s "
+            f"where _runner_version not in (select {VERSION} from {self.table} where {VALID_TO} is null)"
         )
         self.outcome.deleted += int(closed)
         cursor.execute(f"drop table {self.stage}")

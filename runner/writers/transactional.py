@@ -376,6 +376,7 @@ class TransactionalWriter(abc.ABC):
         chunk: str | None = None,
         cursor: str | None = None,
         until: str | None = None,
+        between: tuple[str, str | None, str | None] | None = None,
     ) -> list[tuple[Any, ...]]:
         with self.session() as at:
             if chunk is not None:
@@ -388,6 +389,11 @@ class TransactionalWriter(abc.ABC):
             if cursor is not None and until is not None:
                 name, kind = quote(cursor), actual[cursor]
                 conditions.append(f"({name} <= {self.typed(until, kind)} or {name} is null)")
+            if between is not None:
+                name, low, high = between
+                kind = actual[name]
+                sides = ((">=", low), ("<", high))
+                conditions += [f"{quote(name)} {sign} {self.typed(side, kind)}" for sign, side in sides if side]
             where = " and ".join(condition for condition in conditions if condition)
             hashed = target.fields(actual, self.wanted_types(target))
             return self._ask(at, ask, hashed, self.name(target.name), where)
