@@ -255,11 +255,12 @@ class Publisher:
                 cursor.execute(f"update {self.table} set {VERSION} = {version} where {current}")
         # Equal rows without a key are versions of their own, told apart by their number.
         version = writer.dialect.hash(self.target.fields())
+        hashed = f"select {self.columns}, {version} as _runner_hash from {self.stage}"
+        number = "row_number() over (partition by _runner_hash) as _runner_number"
+        suffix = "case when _runner_number > 1 then '-' || _runner_number else '' end"
         numbered = (
-            f"select {self.columns}, _runner_hash || case when _runner_number > 1 then '-' || _runner_number else '' end "
-            f"as _runner_version from (select {self.columns}, _runner_hash, "
-            f"row_number() over (partition by _runner_hash) as _runner_number "
-            f"from (select {self.columns}, {version} as _runner_hash from {self.stage}) a) b"
+            f"select {self.columns}, _runner_hash || {suffix} as _runner_version "
+            f"from (select {self.columns}, _runner_hash, {number} from ({hashed}) a) b"
         )
         gone = f"{VALID_TO} is null and {VERSION} not in (select _runner_version from ({numbered}) s)"
         closed = cursor.rows(f"select count(*) from {self.table} where {gone}")[0][0]
