@@ -4,11 +4,13 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help setup demo test check format generate lock clean
+.PHONY: help setup demo test matrix soak check format generate lock clean
 
 help:
 	@echo "make demo      start a private PostgreSQL, backfill it into DuckDB, show the result"
 	@echo "make test      every test"
+	@echo "make matrix    kill at every point, in every mode and destination; write the table of SEMANTICS.md"
+	@echo "make soak      kill at random, 200 times a destination: KILLS=2000 SEED=7"
 	@echo "make check     format, lint, types, generated files, import arrows"
 	@echo "make generate  write the generated files;  make lock  renew constraints.txt"
 
@@ -30,11 +32,19 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+matrix: setup
+	$(BIN)/python -m tests.acceptance.matrix runner/SEMANTICS.md
+
+KILLS ?= 200
+soak: setup
+	$(BIN)/python -m tests.acceptance.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m runner.schemas orchestra/schemas --check
+	$(BIN)/python -m tests.acceptance.matrix runner/SEMANTICS.md --check
 	$(BIN)/python -m pytest -q tests/unit/test_arrows.py
 
 format: setup

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import anyio
+
+OFFSET = "RUNNER_CLOCK_OFFSET"
 
 
 class Clock(Protocol):
@@ -29,13 +32,17 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock.
+
+    ``RUNNER_CLOCK_OFFSET`` moves its wall-clock time by so many seconds, for tests of clocks that jump.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         self.random = random.Random(seed)  # noqa: S311 - jitter, not cryptography
+        self._offset = timedelta(seconds=float(os.environ.get(OFFSET) or 0))
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._offset
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -139,7 +139,10 @@ class StateFolder:
 
     def new(self, now: datetime, suffix: str) -> RunFolder:
         """Make the folder of a new run."""
-        # To the millisecond: the names sort by age, also of two runs in one second.
+        # To the millisecond: the names sort by age, also of two runs in one second, or where the clock went back.
+        newest = next(iter(self.runs()), None)
+        if newest is not None and (last := _stamp(newest.run)) is not None:
+            now = max(now, last + timedelta(milliseconds=1))
         folder = RunFolder(self.path / "runs" / f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{suffix}")
         folder.path.mkdir(mode=0o700)
         return folder
@@ -204,6 +207,14 @@ class StateFolder:
             yield
         finally:
             os.close(descriptor)
+
+
+def _stamp(run: str) -> datetime | None:
+    """Return when a run was begun, by its name."""
+    try:
+        return datetime.strptime(f"{run[:18]}000+0000", "%Y%m%dT%H%M%S%f%z")
+    except ValueError:
+        return None
 
 
 def is_unfinished(record: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """A pairwise sample of the crash matrix; `make matrix` runs all of it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ _ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def matrix(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    yield Matrix(server, tmp_path_factory.mktemp("matrix"))
+def matrix(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    return Matrix(server, tmp_path_factory.mktemp("matrix"))
 
 
 @pytest.mark.parametrize("cell", sample(), ids=lambda cell: f"{cell.point}-{cell.mode}-{cell.destination}")
