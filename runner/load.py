@@ -135,6 +135,7 @@ class Publication:
         token: The picture of the source that the mark was taken in.
         slice: The rows that a repair replaces.
         key_column: The column whose smallest and largest value a proof tells.
+        parts: Whether a proof needs fingerprints of parts, because chunks cannot be told apart at the destination.
         schema: evolve or freeze.
         base: The newest load id of the table when it was planned; another one now means that somebody else
             published it since.
@@ -160,6 +161,7 @@ class Publication:
     slice: Slice | None = None
     deletion: Deletion | None = None
     key_column: str | None = None
+    parts: bool = False
 
 
 @dataclass

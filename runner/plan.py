@@ -224,6 +224,8 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
     _refuse_column_collisions(table, names)
     key, key_from = _key(table, entry, names)
     masked = [column.name for column in columns if column.rule == "mask" and column.name in key]
+    if entry.late == "scan" and table.kind not in ("table", "partitioned"):
+        raise JobFileError(f"{table.qualified}: late: scan needs row versions, and a {table.kind} has none.")
     mode, cursor, why = _mode(table, entry, () if masked and (entry.mode or "auto") == "auto" else key)
     if mode == "incremental" and masked:
         raise JobFileError(

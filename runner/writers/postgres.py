@@ -115,14 +115,7 @@ class PostgresWriter(TransactionalWriter):
         if self._connection is not None and not self._connection.closed:
             return self._connection
         try:
-            connection = psycopg2.connect(
-                self._dsn,
-                application_name="orchestra-runner",
-                connect_timeout=10,
-                keepalives_idle=30,
-                options="-c TimeZone=UTC -c lock_timeout=60s -c idle_in_transaction_session_timeout=10min "
-                "-c client_encoding=UTF8",
-            )
+            connection = psycopg2.connect(_session_dsn(self._dsn))
         except psycopg2.Error as error:
             raise _contact_error(error, contacted=self._contacted) from error
         connection.autocommit = True
@@ -364,6 +357,24 @@ def _hex(array: pa.Array) -> pa.Array:
     if array.type != pa.binary():
         return array
     return pa.array([None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string())
+
+
+def _session_dsn(dsn: str) -> str:
+    """Return a DSN with our settings of a session; how long it waits, the given one may say itself."""
+    own = parse_dsn(dsn)
+    found = {
+        "connect_timeout": "10",
+        # A server that is gone without a word is noticed by the kernel within a minute, not within hours.
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+        **own,
+        "application_name": "orchestra-runner",
+        "options": f"-c lock_timeout=60s -c idle_in_transaction_session_timeout=10min {own.get('options', '')} "
+        "-c TimeZone=UTC -c client_encoding=UTF8",
+    }
+    return str(make_dsn(**found))
 
 
 _TYPES = {

@@ -136,8 +136,9 @@ class Publisher:
             self._refuse_difference(dict(self.cursor.rows(sql)), publication.chunks, str)
             return None
         dialect = self.writer.dialect
-        # Parts by the first digit come with the same scan, for a proof of a table that is replaced.
-        sql = dialect.sql(Digest(digits=1), self.target.fields(), self.stage, group=CHUNK)
+        # Parts by the first digit come with the same scan, where a proof cannot tell chunks apart later.
+        ask = Digest(digits=int(publication.parts))
+        sql = dialect.sql(ask, self.target.fields(), self.stage, group=CHUNK)
         chunks: dict[str, Fingerprint] = defaultdict(Fingerprint)
         parts: dict[str, Fingerprint] = defaultdict(Fingerprint)
         for chunk, prefix, *sums in self.cursor.rows(sql):
@@ -149,7 +150,7 @@ class Publisher:
             self.outcome.key_range = None if ends[0] is None else (str(ends[0]), str(ends[1]))
         expected = {chunk: found for chunk, found in publication.hashes.items() if found.rows}
         self._refuse_difference(dict(chunks), expected, lambda found: f"{found.rows} rows")
-        if publication.replace:
+        if publication.parts:
             self.outcome.parts = dict(parts)
         return total(chunks.values())
 
