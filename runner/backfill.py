@@ -266,7 +266,7 @@ class Backfill:
         if policy == "ignore":
             drift = {table: change for table, change in drift.items() if table in self._lock.tables}
         for table, change in drift.items():
-            self._stream.emit(Drifted(table, change))
+            self._stream.emit(Drifted(table, f"differs from the lock file: {change}"))
         if policy != "load":
             known = self._lock.tables
             plan = replace(plan, tables=tuple(one for one in plan.tables if one.name in known))

@@ -160,14 +160,14 @@ class RowsDeleted(Event):
 
 @dataclass(frozen=True)
 class Drifted(Event):
-    """The source is not what the lock file says."""
+    """The source is not what the lock file says, or not what was loaded before."""
 
     level: ClassVar[str] = "warning"
     table: str
     change: str
 
     def sentence(self) -> str:
-        return f"{self.table}: differs from the lock file: {self.change}"
+        return f"{self.table}: {self.change}"
 
 
 @dataclass(frozen=True)

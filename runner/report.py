@@ -48,6 +48,12 @@ _COUNTS = (
     "in the destination's staging table. A table becomes visible only when they agree."
 )
 
+_HASHES = (
+    "Every value of every chunk: a hash of the rows as they streamed from the source, and of the rows as they stand "
+    "in the destination's staging table. A table becomes visible only when they agree."
+)
+_SECOND_LOOK = " The source was asked a second time, too, and hashed its rows itself."
+
 
 def write_report(folder: RunFolder) -> Path:
     """Write the report of a run, also of one that was killed or is still at work.
@@ -376,7 +382,11 @@ def _happening(event: Row) -> tuple[str, str]:
         "table_parked": ("Parked", f"until {event.get('resume_at')}: {message}"),
         "table_replanned": ("Planned anew", str(event.get("reason"))),
         "schema_changed": ("Columns", str(event.get("change"))),
-        "drifted": ("Drift", f"differs from the lock file: {event.get('change')}"),
+        "drifted": ("Drift", str(event.get("change"))),
+        "rows_deleted": (
+            "Deletes",
+            f"{event.get('rows') or 0:,} rows are gone at the source, {'deleted' if event.get('hard') else 'marked'}",
+        ),
         "warned": ("Warning", message),
         "draining": ("Stopping", f"a signal came; {format_seconds(float(event.get('grace') or 0))} of grace"),
     }
@@ -388,7 +398,13 @@ def _verification(story: Story) -> str:
     done = [row["name"] for row in story.tables if row["state"] == "published"]
     loaded = [name for name in done if story.of_table[name]]
     proved = sum(all(chunk["state"] == "verified" for chunk in story.of_table[name]) for name in loaded)
-    if verified:
+    hashed = sum(chunk["state"] == "verified" and bool(chunk.get("hash")) for chunk in story.chunks)
+    if hashed:
+        looked = any(event.get("how") == "source" for event in story.of("table_verified"))
+        compared = _HASHES + (_SECOND_LOOK if looked else "")
+        if hashed < verified:
+            compared += f" {verified - hashed:,} chunks were compared by their counts alone."
+    elif verified:
         compared = _COUNTS
     elif done:
         compared = "Nothing: the run was asked not to verify (--verify none)."
@@ -414,6 +430,8 @@ def _verification(story: Story) -> str:
         "Tables": f"{proved:,} of {len(done):,} published are verified in every chunk",
         "Snapshot": _text(snapshot),
     }
+    if hashed:
+        facts["Proof"] = "The fingerprints are in <code>proof.json</code> beside this page."
     return f'<dl class="proof">{_pairs(facts)}</dl>'
 
 

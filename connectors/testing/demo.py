@@ -41,8 +41,8 @@ def _on_the_shop() -> int:
             print("Filling it with a shop: more than 200 tables, two million rows …", flush=True)
             asyncio.run(shop.fill(dsn))
         print(f"Ready after {time.monotonic() - began:.1f} s; it ends with this demo.", flush=True)
-        print(f"Now: runner backfill {_JOB}\n", flush=True)
-        code = _runner("backfill", str(_JOB), dsn=dsn)
+        print(f"Now: runner backfill {_JOB} --verify hash\n", flush=True)
+        code = _runner("backfill", str(_JOB), "--verify", "hash", dsn=dsn)
     if code == 0:
         _look_around(
             _WAREHOUSE,
@@ -58,7 +58,7 @@ def _on_your_own(dsn: str) -> int:
     job.unlink(missing_ok=True)
     code = _runner("init", dsn, "--out", str(job), "--name", "yours", "--variable", "SHOP_DSN", dsn=dsn)
     if code == 0:
-        code = _runner("backfill", str(job), dsn=dsn)
+        code = _runner("backfill", str(job), "--verify", "hash", dsn=dsn)
     if code in (0, 1):
         warehouse = Path("warehouse.duckdb")
         _look_around(warehouse, "select table_name from duckdb_tables() where schema_name = 'raw_yours'")

@@ -92,10 +92,11 @@ def _print_chunks(chunks: list[dict[str, Any]]) -> None:
 
     from runner.commands.screen import screen
 
-    grid = Table("chunk", "bounds", "state", "epoch", "rows", "seconds", box=None, pad_edge=False)
+    grid = Table("chunk", "bounds", "state", "epoch", "rows", "seconds", "hash", box=None, pad_edge=False)
     for chunk in chunks:
         bounds = " ".join(f"{key} {value}" for key, value in chunk["bounds"].items()) or "the whole table"
         rows = "" if chunk["rows"] is None else f"{chunk['rows']:,}"
         seconds = "" if chunk["seconds"] is None else f"{chunk['seconds']:.2f}"
-        grid.add_row(chunk["id"], bounds, chunk["state"], str(chunk["epoch"] or ""), rows, seconds)
+        digest = str(chunk.get("hash") or "").partition(":")[2][:12]
+        grid.add_row(chunk["id"], bounds, chunk["state"], str(chunk["epoch"] or ""), rows, seconds, digest)
     screen().print(grid)
