@@ -141,14 +141,19 @@ def make_plan(
     for table, entry in chosen:
         try:
             name = _table_name(settled, table, entry, several=several, max_name=max_name)
-            plan = _plan_table(settled, table, entry, name, max_name)
+            plan = _plan_table(settled, table, entry, name, max_name, merges="incremental" in promises)
             if plan.mode not in promises:
-                raise JobFileError(f"{table.qualified}: this destination cannot keep mode {plan.mode}.")
+                raise JobFileError(
+                    f"{table.qualified}: this destination cannot keep mode {plan.mode}.",
+                    guidance=f"It keeps: {', '.join(promises)}.",
+                )
             plans.append(plan)
         except (JobFileError, SourceError) as error:
             rejected.append(Rejected(table.qualified, error))
     _refuse_collisions(plans)
     if since is not None or until is not None:
+        if "incremental" not in promises:
+            raise UsageError("This destination cannot replace a range.", guidance="Leave --since and --until out.")
         plans = [_with_range(plan, since, until) for plan in plans]
     plans.sort(key=lambda plan: (-plan.scan.table.bytes, plan.name))
     return Plan(tuple(plans), tuple(rejected), dataset)
@@ -210,7 +215,9 @@ def _table_name(settled: SettledJob, table: Table, entry: TableEntry, *, several
     return name if len(name) <= max_name else normalise(rendered, max_name)
 
 
-def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str, max_name: int) -> TablePlan:
+def _plan_table(
+    settled: SettledJob, table: Table, entry: TableEntry, name: str, max_name: int, *, merges: bool
+) -> TablePlan:
     if not table.readable:
         raise PermissionMissing(f"This user may not read {table.qualified}.", table=table.qualified)
     if not table.columns:
@@ -226,7 +233,9 @@ def _plan_table(settled: SettledJob, table: Table, entry: TableEntry, name: str,
     masked = [column.name for column in columns if column.rule == "mask" and column.name in key]
     if entry.late == "scan" and table.kind not in ("table", "partitioned"):
         raise JobFileError(f"{table.qualified}: late: scan needs row versions, and a {table.kind} has none.")
-    mode, cursor, why = _mode(table, entry, () if masked and (entry.mode or "auto") == "auto" else key)
+    mode, cursor, why = _mode(table, entry, () if masked and (entry.mode or "auto") == "auto" else key, merges=merges)
+    if entry.deletes not in (None, "ignore") and not merges:
+        raise JobFileError(f"{table.qualified}: deletes: this destination cannot delete rows.")
     if mode == "incremental" and masked:
         raise JobFileError(
             f"{table.qualified}: the key column {masked[0]!r} is masked, so that every row would have the same key.",
@@ -277,16 +286,17 @@ def _key(table: Table, entry: TableEntry, names: Mapping[str, str]) -> tuple[tup
     return key, "job file" if entry.key else ("primary key" if key else "")
 
 
-def _mode(table: Table, entry: TableEntry, key: tuple[str, ...]) -> tuple[str, str | None, str]:
+def _mode(table: Table, entry: TableEntry, key: tuple[str, ...], *, merges: bool) -> tuple[str, str | None, str]:
     """Return mode, cursor and why."""
     mode = entry.mode or "auto"
     if mode == "snapshot":
         return "snapshot", None, "as the job file says"
     if mode == "auto":
         cursor = _find_cursor(table, entry.cursor, strict=True)
-        if cursor and key:
+        if cursor and key and merges:
             return "incremental", cursor, f"auto: {cursor} is indexed and not null, key ({', '.join(key)})"
-        reason = "no primary key" if cursor else _no_cursor(table, entry.cursor)
+        unkeyed = "no primary key" if merges else "a destination that cannot merge"
+        reason = unkeyed if cursor else _no_cursor(table, entry.cursor)
         if entry.fallback == "error":
             raise JobFileError(f"{table.qualified}: mode auto found {reason}, and fallback is error.")
         return "full", _find_cursor(table, entry.cursor, strict=False), f"auto: {reason}"

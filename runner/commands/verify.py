@@ -61,12 +61,20 @@ def command(
     _print_findings(findings, output)
     wrong = [finding for finding in findings if finding.difference is not None or finding.state == "damaged"]
     if repair and wrong:
-        return _repair(settled, wrong, output, job, state_dir, yes=yes)
+        merges = "incremental" in make_destination(settled).promises
+        return _repair(settled, wrong, output, job, state_dir, yes=yes, merges=merges)
     return 0 if all(finding.good for finding in findings) else 1
 
 
 def _repair(
-    settled: SettledJob, wrong: list[Finding], output: Output, job: Path, state_dir: Path | None, *, yes: bool
+    settled: SettledJob,
+    wrong: list[Finding],
+    output: Output,
+    job: Path,
+    state_dir: Path | None,
+    *,
+    yes: bool,
+    merges: bool,
 ) -> int:
     from runner.commands.assembly import run_job, state_folder
     from runner.commands.summary import print_result
@@ -75,8 +83,9 @@ def _repair(
     refused = [finding for finding in wrong if finding.plan.mode == "snapshot"]
     repaired = [finding for finding in wrong if finding not in refused]
     _say("\nto repair:")
+    parts = {finding.plan.name: finding.repair if merges else None for finding in repaired}
     for finding in repaired:
-        part, found = finding.repair, finding.difference
+        part, found = parts[finding.plan.name], finding.difference
         what = "the whole table" if part is None or found is None else f"{len(part.prefixes)} of {found.parts} parts"
         _say(f"  {finding.plan.name}: read {what} again and replace it")
     for finding in refused:
@@ -89,7 +98,7 @@ def _repair(
     options = Options(
         only=tuple(finding.plan.name for finding in repaired),
         verify="hash",
-        repair={finding.plan.name: finding.repair for finding in repaired},
+        repair=parts,
     )
     result = run_job(settled, options, output, state_folder(job, state_dir))
     print_result(result, output)

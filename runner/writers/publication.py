@@ -357,7 +357,7 @@ class Publisher:
     def _note_changes(self, existing: dict[str, str]) -> None:
         """Note what differs from the published table, in words; a frozen schema refuses it."""
         plain = {name: kind for name, kind in existing.items() if name not in OWN_COLUMNS}
-        differences = _differences(plain, self.writer.wanted_types(self.target))
+        differences = column_changes(plain, self.writer.wanted_types(self.target))
         if self.publication.schema == "freeze" and differences:
             raise SchemaConflict(
                 f"The schema is frozen and differs: {'; '.join(differences)}.",
@@ -400,7 +400,8 @@ class Publisher:
         self.cursor.execute(f"delete from {self.writer.name('_runner_plans')} where table_name = ?", [self.target.name])
 
 
-def _differences(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:
+def column_changes(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """Return what differs between a published table's columns and the plan's, in words."""
     added = [f"column {name} added ({new})" for name, new in wanted.items() if name not in existing]
     gone = [f"column {name} is gone at the source" for name in existing if name not in wanted]
     changed = [

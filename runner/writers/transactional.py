@@ -182,7 +182,7 @@ class TransactionalWriter(abc.ABC):
         leases = self.name("_runner_leases")
         with self.session() as cursor:
             others = cursor.rows(f"select distinct host, pid from {leases} where host = ?", [lease.host])
-            dead = [pid for _, pid in others if pid != lease.pid and not _alive(pid)] or [-1]
+            dead = [pid for _, pid in others if pid != lease.pid and not is_alive(pid)] or [-1]
             gone = ", ".join(str(int(pid)) for pid in dead)
             cursor.execute("begin")
             for start in range(0, len(wanted), 500):
@@ -451,7 +451,8 @@ def _concerns_all(error: RunnerError) -> bool:
     return isinstance(error, DestinationBusy | DestinationDown | DiskFull)
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

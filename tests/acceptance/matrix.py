@@ -156,7 +156,8 @@ class Bench:
         table = self.folder / "lake" / "raw" / "orders"
         manifest = json.loads((table / "manifest.json").read_text("utf-8"))
         files = [str(table / one["name"]) for one in manifest["files"]]
-        return duckdb.execute(f"select {_COLUMNS} from read_parquet({files!r})").fetchall() if files else []
+        with duckdb.connect() as connection:
+            return connection.execute(f"select {_COLUMNS} from read_parquet({files!r})").fetchall() if files else []
 
 
 _SPECS = {
