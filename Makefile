@@ -53,6 +53,7 @@ format: setup
 
 generate: setup
 	$(BIN)/python -m runner.schemas orchestra/schemas
+	$(BIN)/python -m connectors.testing.fidelity connectors/FIDELITY.md
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

@@ -202,6 +202,9 @@ class DuckDBDialect(Dialect):
             value = f"case when isnan({sql}) then 'nan' {other}else {bits} end"
         elif pa.types.is_decimal(kind):
             value = _rounded(sql, kind.scale, "varchar") if field.wider else sql
+            if field.wider or kind.scale == kind.precision:
+                # DuckDB prints no zero before the point where there is no digit for it: .5 as a DECIMAL(1,1).
+                value = rf"regexp_replace(({value})::varchar, '^(-?)[.]', '\10.')"
         elif pa.types.is_date(kind):
             value = f"{sql} - date '1970-01-01'"
         elif pa.types.is_time(kind):
@@ -236,7 +239,7 @@ class PostgresDialect(Dialect):
             # concat() takes a type's own output function, as COPY does; a cast to text would trim char(n).
             text = f"({sql})::text" if field.verbatim else f"concat({sql})"
             if not field.verbatim and field.nullable:
-                text = f"case when {sql} is not null then concat({sql}) end"
+                text = f"case when {sql} is distinct from null then concat({sql}) end"
             return _counted(f"octet_length({text})", text, field.nullable)
         if pa.types.is_binary(kind):
             return _counted(f"octet_length({sql})", f"encode({sql}, 'hex')", field.nullable)

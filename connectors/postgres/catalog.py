@@ -24,7 +24,8 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
 order by 2, 3
 """
 
-# A domain is followed to its base type; its typmod comes from the domain.
+# A domain is followed to its base type; its typmod comes from the domain. Only the server's own types are known
+# by their names: anybody may make another one that is called date.
 _COLUMNS = """
 with recursive base as (
     select t.oid, t.oid as base, t.typbasetype, t.typtypmod from pg_type t where t.typtype = 'd'
@@ -32,7 +33,8 @@ with recursive base as (
     select b.oid, t.oid, t.typbasetype, coalesce(nullif(b.typtypmod, -1), t.typtypmod)
     from base b join pg_type t on t.oid = b.typbasetype where b.typbasetype <> 0
 )
-select a.attrelid as oid, a.attnum, a.attname as name, a.attnotnull as required, t.typname as type,
+select a.attrelid as oid, a.attnum, a.attname as name, a.attnotnull as required,
+       case when t.typnamespace = 'pg_catalog'::regnamespace then t.typname else '' end as type,
        t.typcategory::text as category, coalesce(nullif(a.atttypmod, -1), b.typtypmod, -1) as typmod,
        format_type(a.atttypid, a.atttypmod) as native,
        col_description(a.attrelid, a.attnum) as comment

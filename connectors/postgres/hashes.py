@@ -24,13 +24,13 @@ def hash_fields(scan: Scan) -> list[Field]:
 def _field(column: Column, special: str) -> Field:
     name, value, verbatim = quote(column.name), "", True
     if column.rule == "mask":
-        value = f"case when {name} is not null then '***' end"
+        value = f"case when {name} is distinct from null then '***' end"
     elif column.json and column.note:
         value = f"array_to_json({name})"
     elif special == "null":
         value = _ordinary(name, column.type)
     if pa.types.is_string(column.type) and column.rule != "mask":
-        verbatim = column.native.startswith(("text", "character varying")) and not column.json
+        verbatim = not column.json and (column.native == "text" or column.native.startswith("character varying"))
     # What the catalog calls not null is not null; what a rule or policy makes of it may be.
     return Field(column.name, column.type, column.nullable or bool(value), value, verbatim=verbatim)
 

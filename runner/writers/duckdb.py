@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ from runner.writers.registry import RegistryClient
 from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
 
 _LOCK_WAIT = 30.0
+_MALFORMED = re.compile(
+    r"Malformed JSON at byte \d+ of input: (.+?)\.\s+Input: .* from source column (.+?)\n", re.DOTALL
+)
 
 
 class DuckDBConfig(BaseModel):
@@ -108,7 +112,13 @@ class DuckDBWriter(TransactionalWriter):
                 stack.enter_context(file_lock(self.path))
                 memory = f"{max(self._memory, 128 * 2**20) // 2**20}MiB"
                 connection = duckdb.connect(
-                    str(self.path), config={"memory_limit": memory, "preserve_insertion_order": "false"}
+                    str(self.path),
+                    config={
+                        "memory_limit": memory,
+                        "preserve_insertion_order": "false",
+                        # A table that is called time is no variable of ours.
+                        "python_enable_replacements": "false",
+                    },
                 )
                 stack.callback(connection.close)
                 self._open = stack.pop_all(), _DuckDBCursor(connection)
@@ -308,6 +318,12 @@ def _translate(error: duckdb.Error) -> RunnerError:
         return ReadOnly(f"DuckDB: {text}")
     if "is of type view" in lower:
         return NotOurs(f"DuckDB: {text}")
+    if malformed := _MALFORMED.search(text):
+        reason, column = malformed.groups()
+        return DestinationError(
+            f"The column {column!r} holds JSON that DuckDB cannot read: {reason}.",
+            guidance=f"Move it as text (columns: {{{column}: text}}).",
+        )
     if "not a valid duckdb database" in lower:
         return ReadOnly(f"DuckDB: {text}", guidance="The file is not a DuckDB database: choose another path.")
     if isinstance(error, duckdb.OutOfMemoryException):
