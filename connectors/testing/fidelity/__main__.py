@@ -4,4 +4,4 @@ import sys
 
 from connectors.testing.fidelity.page import main
 
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))
