@@ -26,7 +26,9 @@ from runner.errors import (
     Interrupted,
     LockDrift,
     RunnerError,
+    SourceDown,
     TryAgain,
+    Unreachable,
     UsageError,
 )
 from runner.events import (
@@ -163,6 +165,8 @@ class Backfill:
         """Stop now; what is durable stays."""
         self._stop()
         self._scope.cancel()
+        if self._mover is not None:
+            self._loader.interrupt()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -204,7 +208,8 @@ class Backfill:
         plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
-        self._loader = Loader(self._writer, self._lease, self._clock)
+        patience = min(60.0, self._settled.job.retry.deadline.total_seconds())
+        self._loader = Loader(self._writer, self._lease, self._clock, patience=patience)
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
             denied, skipped = await self._take_leases(plan)
@@ -230,8 +235,11 @@ class Backfill:
 
     async def _first_contact(self) -> Plan:
         """Meet both systems and plan; nothing is written before this succeeded."""
-        async with self._epochs.current() as epoch:
-            tables = await epoch.session.discover(patterns(self._settled.job))
+        try:
+            async with self._epochs.current() as epoch:
+                tables = await epoch.session.discover(patterns(self._settled.job))
+        except SourceDown as error:
+            raise Unreachable(f"The source: {error.message}", guidance=error.advice) from error
         options = self._options
         plan = make_plan(
             self._settled,
@@ -486,8 +494,9 @@ class Backfill:
             verified=self._options.verify,
         )
         try:
-            await self._loader.call(lambda: self._writer.record_run(self._record))
-            await self._loader.call(lambda: self._writer.release(self._lease))
+            # Leases expire by themselves: a destination that is down is not waited for once more.
+            await self._loader.call(lambda: self._writer.record_run(self._record), patience=0.0)
+            await self._loader.call(lambda: self._writer.release(self._lease), patience=0.0)
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))
         # A run with tables left is gone on with by the same command; what failed waits for --failed.

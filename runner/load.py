@@ -365,6 +365,10 @@ class Writer(Protocol):
         """Return checks as (ok | warn | fail, what was found, what to do)."""
         ...
 
+    def interrupt(self) -> None:
+        """End the call under way, from another thread; what it did not commit is undone."""
+        ...
+
     def close(self) -> None:
         """Close connections."""
         ...
@@ -415,6 +419,7 @@ class Loader:
         self._clock = clock
         self._patience = patience
         self._turn = anyio.Lock()
+        self._interrupted = False
         self._send, self._receive = anyio.create_memory_object_stream[tuple[TableWork, "_Answer"]](math.inf)
 
     async def load(self, work: TableWork) -> Outcome:
@@ -471,13 +476,21 @@ class Loader:
             with contextlib.suppress(RunnerError):
                 await self.call(lambda: self.writer.renew(self._lease))
 
+    def interrupt(self) -> None:
+        """End the call under way and wait for nothing any more: a driver's thread cannot be cancelled."""
+        self._interrupted = True
+        self.writer.interrupt()
+
     def close(self) -> None:
         """Take no more work."""
         self._send.close()
         self._receive.close()
 
-    async def call(self, blocking: Callable[[], Any]) -> Any:
+    async def call(self, blocking: Callable[[], Any], *, patience: float | None = None) -> Any:
         """Call the writer in a worker thread, after the package under way.
+
+        Args:
+            patience: Another one than the loader's.
 
         Raises:
             DestinationError: The destination stayed busy or down for too long.
@@ -489,7 +502,7 @@ class Loader:
                 with anyio.CancelScope(shield=True):
                     return await anyio.to_thread.run_sync(blocking)
 
-        return await self._patiently(once)
+        return await self._patiently(once, self._patience if patience is None else patience)
 
     async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
         works = [work for work, _ in package]
@@ -506,14 +519,14 @@ class Loader:
             for (_, answer), outcome in zip(package, outcomes, strict=True):
                 answer.give(outcome)
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        deadline = self._clock.monotonic() + self._patience
+    async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
+        deadline = self._clock.monotonic() + patience
         wait = 0.1
         while True:
             try:
                 return await call()
             except (DestinationBusy, DestinationDown):
-                if self._clock.monotonic() + wait > deadline:
+                if self._interrupted or self._clock.monotonic() + wait > deadline:
                     raise
             await self._clock.sleep(wait)
             wait = min(wait * 2, 5.0)

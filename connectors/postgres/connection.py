@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,6 +29,8 @@ class Connections:
         self._idle: list[asyncpg.Connection[Any]] = []
         self._contacted = False
         self.pooled = config.pooler == "transaction"
+        # The server keeps its own time-outs. Ours, longer by what we wait for any answer, are for one that is gone.
+        self.patience = config.connect_timeout.total_seconds()
 
     @property
     def where(self) -> str:
@@ -47,17 +50,7 @@ class Connections:
             SourceDown: Later, a connection that could not be made; a retry can help.
         """
         try:
-            # No prepared statements by name and no settings at start-up: pgbouncer takes neither.
-            connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                **self.config.arguments(),
-                timeout=self.config.connect_timeout.total_seconds(),
-                statement_cache_size=0,
-                server_settings={"application_name": APPLICATION_NAME},
-            )
-            if self.config.pooler == "auto" and not self._contacted:
-                # A pooler answers with a process id of its own at start-up (protocol: BackendKeyData).
-                backend = await connection.fetchval("select pg_backend_pid()")
-                self.pooled = backend != connection.get_server_pid()
+            connection = await self._connect()
         except (*DRIVER_ERRORS, ValueError) as error:
             # A certificate that is refused is a ValueError too.
             if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
@@ -66,6 +59,27 @@ class Connections:
             found = translate(error) if self._contacted else translate_contact(error, self.where)
             raise found from None
         self._contacted = True
+        return connection
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        statement = self.config.statement_timeout.total_seconds()
+        # No prepared statements by name and no settings at start-up: pgbouncer takes neither.
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            **self.config.arguments(),
+            timeout=self.patience,
+            command_timeout=statement + self.patience if statement else None,
+            statement_cache_size=0,
+            server_settings={"application_name": APPLICATION_NAME},
+        )
+        try:
+            _keep_alive(connection)
+            if self.config.pooler == "auto" and not self._contacted:
+                # A pooler answers with a process id of its own at start-up (protocol: BackendKeyData).
+                backend = await connection.fetchval("select pg_backend_pid()", timeout=self.patience)
+                self.pooled = backend != connection.get_server_pid()
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     @contextlib.asynccontextmanager
@@ -81,17 +95,20 @@ class Connections:
             idle: idle_in_transaction_session_timeout.
         """
         connection = self._idle.pop() if self._idle else await self.open()
+        lock = self.config.lock_timeout.total_seconds()
+        # A pooler may let this wait for its turn.
+        longest = None if self.pooled or not lock else lock + self.patience
         clean = False
         try:
             try:
-                await connection.execute(self._begin(snapshot, idle) + first)
+                await connection.execute(self._begin(snapshot, idle) + first, timeout=longest)
             except asyncpg.PostgresError as error:
                 # The exporting transaction is gone: SET TRANSACTION SNAPSHOT finds no file.
                 if snapshot and error.sqlstate in ("22023", "55000", "42704"):
                     raise SnapshotLost(table=table) from error
                 raise
             yield connection
-            await connection.execute("commit")
+            await connection.execute("commit", timeout=self.patience)
             clean = True
         except DRIVER_ERRORS as error:
             raise translate(error, table=table) from error
@@ -124,9 +141,27 @@ class Connections:
         return "; ".join(parts) + "; "
 
     async def close(self) -> None:
-        """Close what is idle."""
-        while self._idle:
-            connection = self._idle.pop()
-            with contextlib.suppress(Exception), anyio.move_on_after(2, shield=True):
-                await connection.close()
+        """Close what is idle, all at once: a server that is gone answers none of them."""
+        idle, self._idle = self._idle, []
+        with anyio.move_on_after(2, shield=True):
+            async with anyio.create_task_group() as group:
+                for connection in idle:
+                    group.start_soon(_close, connection)
+        for connection in idle:
             connection.terminate()
+
+
+async def _close(connection: asyncpg.Connection[Any]) -> None:
+    with contextlib.suppress(Exception):
+        await connection.close()
+
+
+def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    """Let the kernel ask after a server that is silent for long (tcp(7)); asyncpg has no option for it."""
+    side = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    # A Unix socket has no such options, nor has every system.
+    with contextlib.suppress(OSError, AttributeError):
+        side.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        side.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        side.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        side.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -84,6 +84,9 @@ def _from_sqlstate(error: asyncpg.PostgresError, text: str, table: str | None) -
         return StatementTooLong(f"{text}.", table=table)
     if state.startswith(_THROTTLED):
         return Throttled(f"{text}.", table=table)
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError):
+        # The driver's own words for a connection that was cut; a server does not say them.
+        return SourceDown(f"The connection was lost: {text}.", table=table)
     if state.startswith((*_DOWN, *_RETRIABLE)) or state == "57014":
         return SourceDown(f"{text}.", table=table)
     advice = "If the table has a `where:`, check it." if state.startswith(("42", "22")) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -20,7 +20,7 @@ from connectors.postgres.connection import APPLICATION_NAME, Connections
 from connectors.postgres.decode import Decoder
 from connectors.postgres.faults import DRIVER_ERRORS, translate
 from connectors.postgres.hashes import can_hash, hash_fields
-from runner.errors import SnapshotLost, SourceDown, TableChanged
+from runner.errors import SnapshotLost, TableChanged
 from runner.naming import literal, quote
 from runner.rowhash import POSTGRES, Digest
 from runner.source import Chunk, Mark, Position, Scan, Table
@@ -85,16 +85,17 @@ class PostgresSource:
 async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> PostgresSession:
     """Take the snapshot; who was writing is asked before it, so that nobody is missed."""
     try:
-        writers = await leader.fetchrow(_OLDEST_WRITER)
-        await leader.execute(
-            "begin isolation level repeatable read read only; "
-            "set local idle_in_transaction_session_timeout = 0; set local statement_timeout = '1min'"
-        )
-        snapshot = await leader.fetchval("select pg_export_snapshot()")
-        token = await leader.fetchval("select pg_current_snapshot()::text")
-        lsn = await leader.fetchval(
-            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
-        )
+        with anyio.fail_after(connections.patience):
+            writers = await leader.fetchrow(_OLDEST_WRITER)
+            await leader.execute(
+                "begin isolation level repeatable read read only; "
+                "set local idle_in_transaction_session_timeout = 0; set local statement_timeout = '1min'"
+            )
+            snapshot = await leader.fetchval("select pg_export_snapshot()")
+            token = await leader.fetchval("select pg_current_snapshot()::text")
+            lsn = await leader.fetchval(
+                "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
+            )
     except DRIVER_ERRORS as error:
         raise translate(error) from error
     session = PostgresSession(connections, Position(True, token, lsn), snapshot, leader)
@@ -216,30 +217,28 @@ class PostgresSession:
         if not can_hash(scan) or self.encoding != "UTF8":
             return None
         sql = POSTGRES.sql(ask, hash_fields(scan), _relation(scan, chunk), condition(scan, chunk))
-        with _deadline(self.connections.config, scan.table.qualified):
-            async with self._locked(scan, chunk) as connection:
-                return [tuple(row) for row in await connection.fetch(sql)]
+        async with self._locked(scan, chunk) as connection:
+            return [tuple(row) for row in await connection.fetch(sql)]
 
     @contextlib.asynccontextmanager
     async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[CopyReading]:
         table = scan.table
         relation = _relation(scan, chunk)
-        with _deadline(self.connections.config, table.qualified):
-            async with self._locked(scan, chunk) as connection:
-                null = secrets.token_hex(8)
-                reading = CopyReading(Decoder(scan, null))
-                query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk))}"
-                send, receive = anyio.create_memory_object_stream[bytes](1)
-                async with task_group() as group:
-                    group.start_soon(reading.pump, connection, query, null, send, table.qualified)
-                    reading.stream = receive
-                    try:
-                        yield reading
-                    finally:
-                        receive.close()
-                        send.close()
-                        if reading.source_rows is None:
-                            group.cancel_scope.cancel()
+        async with self._locked(scan, chunk) as connection:
+            null = secrets.token_hex(8)
+            reading = CopyReading(Decoder(scan, null))
+            query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk))}"
+            send, receive = anyio.create_memory_object_stream[bytes](1)
+            async with task_group() as group:
+                group.start_soon(reading.pump, connection, query, null, send, table.qualified)
+                reading.stream = receive
+                try:
+                    yield reading
+                finally:
+                    receive.close()
+                    send.close()
+                    if reading.source_rows is None:
+                        group.cancel_scope.cancel()
 
     async def unchanged(self, scan: Scan, chunk: Chunk, rows: int, token: str | None) -> bool:
         """Compare by row versions, which costs no value to be read.
@@ -311,16 +310,6 @@ class CopyReading:
         assert self.stream is not None
         async for data in self.stream:
             yield await anyio.to_thread.run_sync(self._decoder.decode, data)
-
-
-@contextlib.contextmanager
-def _deadline(config: PostgresConfig, table: str) -> Iterator[None]:
-    """Bound a read even where the server died without a word: its own time-out, and a minute."""
-    try:
-        with anyio.fail_after(config.statement_timeout.total_seconds() + 60):
-            yield
-    except TimeoutError:
-        raise SourceDown("The source did not answer in time.", table=table) from None
 
 
 def _where(text: str) -> str:

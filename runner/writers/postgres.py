@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
+import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -101,12 +104,13 @@ class PostgresWriter(TransactionalWriter):
         self._dsn = dsn
         self._connection: psycopg2.extensions.connection | None = None
         self._contacted = False
+        self._longest: float | None = None
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Cursor]:
         connection = self._connect()
         try:
-            yield _PostgresCursor(connection)
+            yield _PostgresCursor(connection, self._longest)
         except BaseException:
             self.close()
             raise
@@ -119,8 +123,21 @@ class PostgresWriter(TransactionalWriter):
         except psycopg2.Error as error:
             raise _contact_error(error, contacted=self._contacted) from error
         connection.autocommit = True
-        self._connection, self._contacted = connection, True
+        self._connection = connection
+        try:
+            with _translated():
+                self._longest = _longest(connection)
+        except BaseException:
+            self.close()
+            raise
+        self._contacted = True
         return connection
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as side:
+                side.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -137,11 +154,10 @@ class PostgresWriter(TransactionalWriter):
             )
             # CREATE SCHEMA IF NOT EXISTS asks for a grant even where it exists, and two at once collide.
             if not (exists and tables):
+                # On failure the session is closed, and the lock with it.
                 cursor.execute("select pg_advisory_lock(?)", [_lock_key(self.dataset, "")])
-                try:
-                    super().prepare()
-                finally:
-                    cursor.execute("select pg_advisory_unlock(?)", [_lock_key(self.dataset, "")])
+                super().prepare()
+                cursor.execute("select pg_advisory_unlock(?)", [_lock_key(self.dataset, "")])
 
     def sql_type(self, column: TargetColumn) -> str:
         arrow = column.type
@@ -267,7 +283,11 @@ class PostgresWriter(TransactionalWriter):
         cursor.rows("select pg_advisory_xact_lock(?)", [_lock_key(self.dataset, table)])
 
     def registry_client(self) -> RegistryClient:
-        return RegistryClient("postgres", self._dsn, self.dataset, contextlib.nullcontext)
+        return RegistryClient("postgres", self._dsn, self.dataset, contextlib.nullcontext, self._answered_soon)
+
+    def _answered_soon(self, connection: psycopg2.extensions.connection) -> contextlib.AbstractContextManager[None]:
+        # Whatever dlt asks is answered at once: a few rows of its own tables.
+        return _bounded(connection, 3 * _way(self._connect()))
 
     def diagnose(self) -> list[tuple[str, str, str]]:
         try:
@@ -306,21 +326,27 @@ class PostgresWriter(TransactionalWriter):
 
 
 class _PostgresCursor:
-    def __init__(self, connection: psycopg2.extensions.connection) -> None:
+    def __init__(self, connection: psycopg2.extensions.connection, longest: float | None) -> None:
         self._connection = connection
+        self._longest = longest
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
-        with _translated(), self._connection.cursor() as cursor:
+        with self._call() as cursor:
             cursor.execute(*_percent(sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with _translated(), self._connection.cursor() as cursor:
+        with self._call() as cursor:
             cursor.execute(*_percent(sql, values))
             return cursor.fetchall()
 
     def copy(self, sql: str, stream: Any) -> None:
-        with _translated(), self._connection.cursor() as cursor:
+        with self._call() as cursor:
             cursor.copy_expert(sql, stream, size=2**20)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[psycopg2.extensions.cursor]:
+        with _translated(), _bounded(self._connection, self._longest), self._connection.cursor() as cursor:
+            yield cursor
 
 
 class _CsvStream(io.RawIOBase):
@@ -371,7 +397,8 @@ def _session_dsn(dsn: str) -> str:
         "tcp_user_timeout": "60000",
         **own,
         "application_name": "orchestra-runner",
-        "options": f"-c lock_timeout=60s -c idle_in_transaction_session_timeout=10min {own.get('options', '')} "
+        "options": f"-c lock_timeout=60s -c idle_in_transaction_session_timeout=10min "
+        f"-c statement_timeout=6h {own.get('options', '')} "
         "-c TimeZone=UTC -c client_encoding=UTF8",
     }
     return str(make_dsn(**found))
@@ -404,6 +431,48 @@ def _numeric(text: str) -> tuple[int, int]:
 def _lock_key(dataset: str, table: str) -> int:
     digest = hashlib.blake2b(f"runner {dataset}.{table}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def _way(connection: psycopg2.extensions.connection) -> float:
+    """Return the seconds that any answer may take, whatever was asked."""
+    return float(connection.info.dsn_parameters["connect_timeout"])
+
+
+def _longest(connection: psycopg2.extensions.connection) -> float | None:
+    """Return the seconds after which a statement has no answer any more: the server's own time-out, and the way."""
+    way = _way(connection)
+    with _bounded(connection, way), connection.cursor() as cursor:
+        cursor.execute("select setting::float / 1000 from pg_settings where name = 'statement_timeout'")
+        (seconds,) = cursor.fetchone() or (0,)
+    return seconds + way if seconds else None
+
+
+@contextlib.contextmanager
+def _bounded(connection: psycopg2.extensions.connection, seconds: float | None) -> Iterator[None]:
+    """Hang up on a server that is silent for too long: a thread inside the driver cannot be cancelled otherwise."""
+    if seconds is None or connection.closed:
+        yield
+        return
+    late = threading.Event()
+    # A descriptor of our own: the driver's may be closed, and its number be another file, when the time is over.
+    with socket.socket(fileno=os.dup(connection.fileno())) as side:
+
+        def hang_up() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except psycopg2.Error as error:
+            if late.is_set():
+                raise DestinationDown("PostgreSQL did not answer in time.") from error
+            raise
+        finally:
+            timer.cancel()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ that to the next one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -29,12 +30,14 @@ class RegistryClient:
         destination: dlt's name of the destination.
         credentials: What dlt takes as credentials; never logged.
         lock: Held while dlt writes.
+        bounded: Hangs up on a server that is silent for too long, given the driver's connection.
     """
 
     destination: str
     credentials: str
     dataset: str
     lock: Callable[[], AbstractContextManager[Any]]
+    bounded: Callable[[Any], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
 def register(client: RegistryClient, targets: list[Target]) -> None:
@@ -51,7 +54,10 @@ def register(client: RegistryClient, targets: list[Target]) -> None:
         pipeline = dlt.pipeline(
             client.dataset, pipelines_dir=folder, destination=destination, dataset_name=client.dataset
         )
-        with pipeline.destination_client() as job_client:
+        with (
+            pipeline.destination_client() as job_client,
+            client.bounded(getattr(job_client.sql_client, "native_connection", None)),
+        ):
             job_client.initialize_storage()
             try:
                 stored = job_client.get_stored_schema(client.dataset)

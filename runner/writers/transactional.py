@@ -442,6 +442,9 @@ class TransactionalWriter(abc.ABC):
                 cursor.execute(f"insert into {schemas} values (?, ?)", [target.name, target.digest()])
             cursor.execute("commit")
 
+    def interrupt(self) -> None:  # noqa: B027 - a writer whose calls end soon has nothing to end
+        """End the call under way, from another thread."""
+
     def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
         """Close what stays open between calls."""
 
