@@ -10,7 +10,7 @@ help:
 	@echo "make demo      start a private PostgreSQL, backfill it into DuckDB, show the result"
 	@echo "make test      every test"
 	@echo "make matrix    kill at every point, in every mode and destination; write the table of SEMANTICS.md"
-	@echo "make soak      kill at random, 200 times a destination: KILLS=2000 SEED=7"
+	@echo "make soak      kill at random, 200 times: KILLS=2000 SEED=7"
 	@echo "make check     format, lint, types, generated files, import arrows"
 	@echo "make generate  write the generated files;  make lock  renew constraints.txt"
 

@@ -310,7 +310,7 @@ def soak(folder: Path, destination: str, seed: int, kills: int, check_every: int
 
 
 def main() -> int:
-    """Soak each destination in turn."""
+    """Soak each destination in turn, with its share of the kills."""
     arguments = argparse.ArgumentParser(description="The soak.")
     arguments.add_argument("--kills", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=None)
@@ -318,11 +318,13 @@ def main() -> int:
     asked = arguments.parse_args()
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed
     wrong: list[str] = []
-    for destination in asked.destination or ("duckdb", "postgres"):
+    destinations = asked.destination or ["duckdb", "postgres"]
+    kills = -(-asked.kills // len(destinations))
+    for destination in destinations:
         began = time.monotonic()
-        print(f"soak into {destination}: seed {seed}, {asked.kills} kills …", flush=True)
+        print(f"soak into {destination}: seed {seed}, {kills} kills …", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            one, found = soak(Path(folder), destination, seed, asked.kills)
+            one, found = soak(Path(folder), destination, seed, kills)
         told = ", ".join(f"{count} {what}" for what, count in sorted(one.done.items()))
         verdict = "equal" if not found else "DIFFERENT"
         print(f"  {verdict} after {time.monotonic() - began:.0f} s: {told}", flush=True)

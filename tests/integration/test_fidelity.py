@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from connectors.testing.fidelity.page import VERSION, document, measured
 from connectors.testing.fidelity.alltypes import GROUPS, Way
 from connectors.testing.fidelity.compare import is_same
 from connectors.testing.fidelity.edges import NAMES, SPECIALS
 from connectors.testing.fidelity.measure import Findings
+from connectors.testing.fidelity.page import VERSION, document, measured
 from connectors.testing.fidelity.places import Arrival
 from connectors.testing.server import PostgresServer
 
