@@ -406,7 +406,14 @@ class Mover:
             item.load_id = self._new_load_id()
             # Written before the commit: a repeat finds the same id in _dlt_loads and does nothing.
             await self._ledger.write(
-                update("tables", {"name": item.name}, load_id=item.load_id, mark=item.mark, epoch=epoch)
+                update(
+                    "tables",
+                    {"name": item.name},
+                    load_id=item.load_id,
+                    mark=item.mark,
+                    token=item.mark_token,
+                    epoch=epoch,
+                )
             )
         crash_point("publish-named", item.name)
         waiting = [state for state in item.chunks if state.state == "spooled"]

@@ -188,6 +188,10 @@ class Settling:
             change = f"the key changed from ({published.key}) to ({key})"
             self._stream.emit(SchemaChanged(table.name, f"{change}: the table is read as a whole"))
             return None
+        if table.entry.late == "scan" and published.token is None:
+            reason = "late: scan has no picture of the last run to compare with"
+            self._stream.emit(Warned(table.name, f"{reason}: the table is read as a whole"))
+            return None
         if table.mode != "full" and published.digest != table.definition() and table.range is None:
             self._stream.emit(
                 Warned(

@@ -170,8 +170,8 @@ class PostgresSession:
             largest += f" filter (where isfinite({cursor}))"
         ceiling = largest
         if timed:
-            # Writers that began before the snapshot may still commit rows stamped with their start.
-            oldest = f"'{self.oldest_writer.isoformat()}'::timestamptz"
+            # Writers that began before the snapshot may still commit rows stamped with their very start.
+            oldest = f"('{self.oldest_writer.isoformat()}'::timestamptz - interval '1 microsecond')"
             if "with time zone" not in native:
                 # What now() left in such a column is the writer's local time: by default the database's zone.
                 oldest = f"({oldest} at time zone {literal(self.zone)})"

@@ -110,10 +110,15 @@ class OpenLoop:
             self._thread.join(30)
 
     async def _write(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(self._write_on())
+
+    async def _write_on(self) -> None:
         while not self._stop.is_set():
             try:
-                await asyncio.gather(*(self._client() for _ in range(2)))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._client()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await asyncio.sleep(0.1)
 
     async def _client(self) -> None:
@@ -259,9 +264,10 @@ class Soak:
             there = Counter(self._there(f"select {columns} from raw.{table}{current}"))
             if here != there:
                 lost, extra = here - there, there - here
+                marks = self._there(_HISTORY.format(table))
                 found.append(
                     f"{table}: {lost.total()} lost, {extra.total()} too many, for example "
-                    f"{list(lost)[:2]} and {list(extra)[:2]}"
+                    f"{list(lost)[:2]} and {list(extra)[:2]}; its history: {marks}"
                 )
         return found
 
@@ -294,6 +300,10 @@ class Soak:
         return asyncio.run(run())
 
 
+_HISTORY = (
+    "select seq, run, mark, source_token, row_count from raw._runner_state where table_name = '{}' "
+    "order by seq desc limit 4"
+)
 _COLUMNS = (
     "select attname from pg_attribute where attrelid = '{}'::regclass and attnum > 0 and not attisdropped "
     "order by attnum"
