@@ -6,11 +6,14 @@ fetched. Both sides answer the same question (``rowhash.Digest``), in SQL or by 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import anyio
 
 from runner.rowhash import SHOWN, Digest, Fingerprint, Slice, by_prefix, total
 
@@ -18,6 +21,7 @@ _ROWS_PER_PART = 300
 _MOST_DIGITS = 4
 _MOST_ROWS = 20_000
 _NAMED = 20
+_PAIRED = 200
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,11 @@ class Difference:
         """Return the difference in words, with the first rows."""
         least = "" if self.complete else "at least "
         words = [f"{count:,} {kind}" for kind, count in self.counts.items() if count]
+        many = sum(self.counts.values()) != 1 or not self.complete
         where = f" (columns {', '.join(sorted(self.columns))})" if self.columns else ""
         rows = "; ".join(row.sentence() for row in self.rows[:5])
         more = " …" if sum(self.counts.values()) > 5 or not self.complete else ""
-        return f"{least}{', '.join(words)} rows{where}: {rows}{more}"
+        return f"{least}{', '.join(words)} row{'s' if many else ''}{where}: {rows}{more}"
 
 
 async def compare(source: Side, destination: Side, *, values: bool = False) -> Difference | None:
@@ -138,8 +143,11 @@ async def compare(source: Side, destination: Side, *, values: bool = False) -> D
             if looked and size > _MOST_ROWS:
                 break
             looked.append(part)
+        if not prefixes:
+            return None  # equal by now: somebody repaired it meanwhile
     found = await source.rows(looked, values=values), await destination.rows(looked, values=values)
-    rows, counts, columns = _differing(source, *found, values=values)
+    differing = functools.partial(_differing, source, *found, values=values)
+    rows, counts, columns = await anyio.to_thread.run_sync(differing)
     return Difference(
         here,
         there,
@@ -210,10 +218,10 @@ def _by_key(left: list[_Row], right: list[_Row], width: int) -> tuple[list[tuple
 
 
 def _by_likeness(left: list[_Row], right: list[_Row]) -> tuple[list[tuple[_Row, _Row]], list[_Row], list[_Row]]:
-    """Pair rows without a key that have most of their columns in common."""
-    pairs, missing, rest = [], [], list(right)
-    for row in left:
-        likeness = [(sum(a == b for a, b in zip(row[1:], other[1:], strict=True)), other) for other in rest[:500]]
+    """Pair rows without a key that have most of their columns in common; the first few, for each is tried."""
+    pairs, missing, rest = [], list(left[_PAIRED:]), list(right)
+    for row in left[:_PAIRED]:
+        likeness = [(sum(a == b for a, b in zip(row[1:], other[1:], strict=True)), other) for other in rest[:_PAIRED]]
         best = max(likeness, key=lambda pair: pair[0], default=None)
         if best is not None and best[0] * 2 >= len(row) - 1:
             pairs.append((row, best[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,6 @@ async def read_keys(
     return found
 
 
-def key_files(spool: Spool, chunks: list[SpooledChunk]) -> tuple[Path, ...]:
+def key_files(spool: Spool, chunks: Sequence[SpooledChunk]) -> tuple[Path, ...]:
     """Return the files of spooled keys."""
     return tuple(spool.folder / name for chunk in chunks for name in chunk.files)

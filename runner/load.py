@@ -24,6 +24,9 @@ _PACKAGE_BYTES = 512 * 2**20
 _HOLD_SECONDS = 1.0
 _LINGER_SECONDS = 0.05
 LEASE_SECONDS = 60
+# Columns that a published table may have besides its source's: dlt's for scd2, and the mark of deleted rows.
+VERSION_COLUMNS = ("_dlt_valid_from", "_dlt_valid_to", "_dlt_id")
+DELETED_AT = "_deleted_at"
 RENEW_SECONDS = 15
 
 
@@ -113,13 +116,14 @@ class Deletion:
     Attributes:
         hard: Whether they are deleted; else they get a time in ``_deleted_at``.
         column: The column that marks a row as deleted; None compares all keys.
-        keys: With column None: files of all keys that the source has.
+        keys: With column None: files of all keys that the source has; rows: how many those are.
         most: The largest share of the table's rows that may go; None is any.
     """
 
     hard: bool
     column: str | None = None
     keys: tuple[Path, ...] = ()
+    rows: int = 0
     most: float | None = None
 
 
@@ -192,6 +196,7 @@ class Outcome:
     Attributes:
         changes: What changed about the table's columns, in words.
         deleted: Rows that were deleted at the source, and are gone or marked now.
+        lacking: Keys that the source has and the table lacks, although no run will read them.
         hash: The fingerprint of the whole table as it is published now; None where it is not known.
         parts: For a table that was replaced: fingerprints by the first hex digit of the rows' hashes.
         key_range: The smallest and the largest value of the key's first column in what was read.
@@ -200,6 +205,7 @@ class Outcome:
     rows: int = 0
     changes: list[str] = field(default_factory=list)
     deleted: int = 0
+    lacking: int = 0
     hash: Fingerprint | None = None
     parts: dict[str, Fingerprint] = field(default_factory=dict)
     key_range: tuple[str, str] | None = None
@@ -312,6 +318,10 @@ class Writer(Protocol):
 
     def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
         """Take the tables' leases; return those that others hold."""
+        ...
+
+    def discard(self, target: Target) -> None:
+        """Forget what is staged of a table: it is known to be wrong."""
         ...
 
     def renew(self, lease: Lease) -> None:

@@ -143,15 +143,26 @@ class Mover:
         pending = [state for state in item.chunks if state.state in ("planned", "spooled")]
         crash_point("plan-stored", item.name)
         await self._each(item, pending)
-        epoch, keys = await self._settle_epoch(item)
-        crash_point("epoch-agreed", item.name)
+        keys: tuple[SpooledChunk, ...] = ()
         try:
+            epoch, keys = await self._settle_epoch(item)
+            crash_point("epoch-agreed", item.name)
             await self._publish(item, epoch, keys)
         except VerifyFailed as error:
-            raise await self._verifier.located(item, error) from error
+            located = await self._verifier.located(item, error)
+            await self._start_over(item)
+            raise located from error
         finally:
             for one in keys:
                 await self._spool.remove(one)
+
+    async def _start_over(self, item: Item) -> None:
+        """Forget what was read and staged: it is known to be wrong, and nobody may go on with it."""
+        for state in item.chunks:
+            await self._drop_spooled(state)
+        item.chunks, item.fresh, item.load_id = [], True, None
+        await self._loader.call(lambda: self._loader.writer.discard(item.plan.target))
+        await self._ledger.write(*item.forget())
 
     async def _plan_chunks(self, item: Item) -> None:
         """Split the table and store the list before the first read; it is never computed again."""
@@ -454,6 +465,9 @@ class Mover:
             self._stream.emit(SchemaChanged(item.name, change))
         if publication.verify:
             self._stream.emit(TableVerified(item.name, self._verifier.how, len(item.chunks), rows))
+        if outcome.lacking:
+            words = "rows of the source have cursors behind the mark and are not at the destination"
+            self._stream.emit(Warned(item.name, f"{outcome.lacking:,} {words}: runner verify --repair reads them"))
         if outcome.deleted:
             self._stream.emit(RowsDeleted(item.name, outcome.deleted, plan.entry.on_delete == "hard"))
         seconds = self._clock.monotonic() - (item.began or 0)
@@ -467,7 +481,8 @@ class Mover:
         return Deletion(
             hard=plan.entry.on_delete == "hard",
             column=None if plan.deletion == "compare" else plan.deletion,
-            keys=key_files(self._spool, list(keys)),
+            keys=key_files(self._spool, keys),
+            rows=sum(chunk.rows for chunk in keys),
             most=None if self._may_delete else plan.entry.max_delete if plan.entry.max_delete is not None else 0.1,
         )
 

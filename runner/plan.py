@@ -24,7 +24,7 @@ from runner.errors import (
 )
 from runner.job import Deletes, Job, TableEntry, is_exact, matches
 from runner.jobfile import SettledJob
-from runner.load import Range, Target, TargetColumn
+from runner.load import DELETED_AT, VERSION_COLUMNS, Range, Target, TargetColumn
 from runner.naming import normalise
 from runner.rowhash import Slice
 from runner.source import Column, Scan, Table, Window, fingerprint
@@ -225,6 +225,9 @@ def _plan_table(
             f"{table.qualified} has no columns.", guidance="Exclude it: no destination can keep such a table."
         )
     columns = apply_to_schema(table, entry.columns or {})
+    if entry.special == "null":
+        # What cannot arrive becomes NULL, also where the source has none.
+        columns = tuple(replace(column, nullable=True) if _is_special(column.type) else column for column in columns)
     if not columns:
         raise JobFileError(f"{table.qualified}: every column is dropped.")
     names = {column.name: normalise(column.name, max_name) for column in columns}
@@ -233,6 +236,8 @@ def _plan_table(
     masked = [column.name for column in columns if column.rule == "mask" and column.name in key]
     if entry.late == "scan" and table.kind not in ("table", "partitioned"):
         raise JobFileError(f"{table.qualified}: late: scan needs row versions, and a {table.kind} has none.")
+    if entry.late == "scan" and entry.mode in ("full", "append", "snapshot"):
+        raise JobFileError(f"{table.qualified}: late: scan needs mode incremental, and the mode is {entry.mode}.")
     mode, cursor, why = _mode(table, entry, () if masked and (entry.mode or "auto") == "auto" else key, merges=merges)
     if entry.deletes not in (None, "ignore") and not merges:
         raise JobFileError(f"{table.qualified}: deletes: this destination cannot delete rows.")
@@ -241,6 +246,8 @@ def _plan_table(
             f"{table.qualified}: the key column {masked[0]!r} is masked, so that every row would have the same key.",
             guidance="Hash it instead, name another key, or use mode: full.",
         )
+    if mode == "snapshot" and (taken := sorted(set(names.values()) & set(VERSION_COLUMNS))):
+        raise JobFileError(f"{table.qualified}: mode snapshot has a column {taken[0]!r} of its own.")
     target = Target(
         name=name,
         columns=tuple(TargetColumn(c.name, names[c.name], c.type, c.nullable, c.json, c.native) for c in columns),
@@ -266,8 +273,16 @@ def _deletion(table: Table, entry: TableEntry, mode: str, target: Target, names:
             raise JobFileError(f"{table.qualified}: deletes: there is no column {column!r}.{hint}")
         if mode == "snapshot":
             raise JobFileError(f"{table.qualified}: mode snapshot keeps deleted rows as history; leave deletes out.")
+        kind = next((one.type for one in target.columns if one.source == column), None)
+        if kind is None or not (pa.types.is_boolean(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
+            raise JobFileError(
+                f"{table.qualified}: deletes: {column!r} arrives as {kind}, and a row is deleted where a boolean is "
+                "true or a time is not NULL."
+            )
         return names[column]
     if mode == "incremental":
+        if DELETED_AT in names.values():
+            raise JobFileError(f"{table.qualified}: the source has a column {DELETED_AT!r} of its own.")
         return "compare"
     if mode == "full":
         return None  # a full refresh holds what the source holds
@@ -352,6 +367,11 @@ def _find_cursor(table: Table, wanted: str | list[str] | None, *, strict: bool) 
         if not strict or (not column.nullable and name in table.indexed):
             return name
     return None
+
+
+def _is_special(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type may hold values that have no place in it (special: null)."""
+    return bool(pa.types.is_decimal(kind) or pa.types.is_temporal(kind))
 
 
 def can_order(kind: pa.DataType) -> bool:

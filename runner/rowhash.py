@@ -144,9 +144,18 @@ class Dialect(abc.ABC):
             parts = [f"concat_ws(',', {', '.join(group)})" for group in groups]
         return f"concat_ws(',', {', '.join(parts)})"
 
+    def digest(self, text: str) -> str:
+        """Return the SQL of a text's MD5, 32 hex digits."""
+        return f"md5({text})"
+
     def hash(self, fields: Sequence[Field]) -> str:
         """Return the SQL of a row's hash, 32 hex digits."""
-        return f"md5({self.text(fields)})"
+        return self.digest(self.text(fields))
+
+    def _shown(self, text: str) -> str:
+        """Return the SQL of a text cut short; what is cut off is still told apart."""
+        rest = f"case when length({text}) > {SHOWN} then '...' || substr({self.digest(text)}, 1, 6) else '' end"
+        return f"substr({text}, 1, {SHOWN}) || {rest}"
 
     def within(self, part: Slice, fields: Sequence[Field]) -> str:
         """Return the condition of a slice."""
@@ -172,7 +181,7 @@ class Dialect(abc.ABC):
             columns = [self.hash(fields), *(self.text([field]) for field in _chosen(fields, ask.key) if ask.key)]
             for field in fields:
                 text = self.text([field])
-                columns.append(f"substr({text}, 1, {SHOWN})" if ask.values else f"substr(md5({text}), 1, 12)")
+                columns.append(self._shown(text) if ask.values else f"substr({self.digest(text)}, 1, 12)")
             return f"select {', '.join(columns)} {source}"
         prefix = "''"
         if ask.digits:
@@ -196,12 +205,14 @@ class DuckDBDialect(Dialect):
         if pa.types.is_boolean(kind):
             value = f"{sql}::int"
         elif pa.types.is_floating(kind):
-            exact = "float" if kind == pa.float32() else "double"
-            bits = f"lower(hex({sql}::{exact}::bit::blob))"
-            other = f"when {sql} <> {sql}::float::double then lower(hex({sql}::bit::blob)) " if field.wider else ""
+            single = kind == pa.float32() and field.wider
+            same = f"try_cast({sql} as float)" if single else f"{sql}::double" if field.wider else sql
+            bits = f"lower(hex({same}::bit::blob))"
+            exact = f"{sql} is not distinct from try_cast({sql} as float)::double"
+            other = f"when not ({exact}) then lower(hex({sql}::bit::blob)) " if single else ""
             value = f"case when isnan({sql}) then 'nan' {other}else {bits} end"
         elif pa.types.is_decimal(kind):
-            value = _rounded(sql, kind.scale, "varchar") if field.wider else sql
+            value = _rounded(sql, f"try_cast({sql} as decimal(38, {kind.scale}))", "varchar") if field.wider else sql
             if field.wider or kind.scale == kind.precision:
                 # DuckDB prints no zero before the point where there is no digit for it: .5 as a DECIMAL(1,1).
                 value = rf"regexp_replace(({value})::varchar, '^(-?)[.]', '\10.')"
@@ -231,7 +242,20 @@ class DuckDBDialect(Dialect):
 
 
 class PostgresDialect(Dialect):
-    """PostgreSQL, under the session settings of the connector."""
+    """PostgreSQL, under the session settings of the connector.
+
+    Args:
+        converts: Whether the server's encoding is another than UTF-8, so that text is converted to be hashed.
+    """
+
+    def __init__(self, *, converts: bool = False) -> None:
+        self._converts = converts
+
+    def _bytes(self, text: str) -> str:
+        return f"convert_to({text}, 'UTF8')" if self._converts else text
+
+    def digest(self, text: str) -> str:
+        return f"md5({self._bytes(text)})"
 
     def arguments(self, field: Field) -> list[str]:
         sql, kind = field.sql, field.type
@@ -240,7 +264,7 @@ class PostgresDialect(Dialect):
             text = f"({sql})::text" if field.verbatim else f"concat({sql})"
             if not field.verbatim and field.nullable:
                 text = f"case when {sql} is distinct from null then concat({sql}) end"
-            return _counted(f"octet_length({text})", text, field.nullable)
+            return _counted(f"octet_length({self._bytes(text)})", text, field.nullable)
         if pa.types.is_binary(kind):
             return _counted(f"octet_length({sql})", f"encode({sql}, 'hex')", field.nullable)
         if pa.types.is_boolean(kind):
@@ -248,7 +272,7 @@ class PostgresDialect(Dialect):
         elif pa.types.is_floating(kind):
             value = self._float(sql, single=kind == pa.float32(), wider=field.wider)
         elif pa.types.is_decimal(kind):
-            value = _rounded(sql, kind.scale, "text") if field.wider else sql
+            value = _rounded(sql, f"round({sql}, {kind.scale})", "text") if field.wider else sql
         elif pa.types.is_date(kind):
             value = f"case when isfinite({sql}) then ({sql} - date '1970-01-01')::text else ({sql})::text end"
         elif pa.types.is_time(kind):
@@ -265,12 +289,16 @@ class PostgresDialect(Dialect):
         other = ""
         if single and wider:
             bits = f"encode(float4send(({sql})::real), 'hex')"
-            other = f"when {sql} <> ({sql})::real::float8 then encode(float8send({sql}), 'hex') "
+            own = f"encode(float8send({sql}), 'hex')"
+            beyond = (
+                f"(abs({sql}) > 3.4028234e38 and abs({sql}) < 'infinity') or (abs({sql}) < 1.18e-38 and {sql} <> 0)"
+            )
+            other = f"when {beyond} then {own} when {sql} <> ({sql})::real::float8 then {own} "
         return f"case when {sql} = 'NaN' then 'nan' {other}else {bits} end"
 
     def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
         # OFFSET is a fence: the planner would pull the subquery up and hash every row twice.
-        query = f"select {_named(others)}, ('x' || md5({text}))::bit(128) as h {source} offset 0"
+        query = f"select {_named(others)}, ('x' || {self.digest(text)})::bit(128) as h {source} offset 0"
         halves = "substring(h from 1 for 64)::bigint as high, substring(h from 65)::bigint as low"
         return f"select {', '.join(others)}, {halves} from ({query}) w"
 
@@ -359,7 +387,6 @@ def _counted(length: str, text: str, nullable: bool) -> list[str]:
     return [f"coalesce({length}, -1)", f"coalesce({text}, '')"] if nullable else [length, text]
 
 
-def _rounded(sql: str, scale: int, text: str) -> str:
-    """Return a decimal of a wider type with the plan's digits where it has no more, else with all of them."""
-    short = f"round({sql}, {scale})"
+def _rounded(sql: str, short: str, text: str) -> str:
+    """Return a decimal of another type with the plan's digits where that is all of it, else with its own."""
     return f"case when {sql} = {short} then ({short})::{text} else ({sql})::{text} end"

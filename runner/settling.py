@@ -121,6 +121,8 @@ class Settling:
         if row is not None:
             self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
         fresh = self._fresh_item(table)
+        if self._options.full_refresh:
+            return fresh
         return take_over(fresh, self._state, self._spool, hashes=self._hashes) or fresh
 
     def _check_owner(self, table: TablePlan) -> None:
@@ -147,6 +149,7 @@ class Settling:
         published = self._published(table, base)
         if self._options.repair is not None:
             return self._repair_item(table, base, self._options.repair.get(table.name))
+        self._keep_history(table, base)
         mark = self._mark(table, published)
         if table.mode == "append" and table.range is not None and mark is not None:
             column = table.scan.table.column(str(table.cursor))
@@ -166,6 +169,22 @@ class Settling:
             base=base.load_id if base else None,
         )
 
+    def _keep_history(self, table: TablePlan, base: TableState | None) -> None:
+        """Refuse to lose the versions that mode snapshot has kept.
+
+        Raises:
+            JobFileError: The table holds them, and this run would not keep them.
+        """
+        if base is None or base.mode != "snapshot" or table.target.name not in self._state.existing:
+            return
+        if self._options.full_refresh and self._options.yes:
+            return
+        if self._options.full_refresh or table.mode != "snapshot":
+            raise JobFileError(
+                f"{table.name}: the table holds the history that mode snapshot has kept, and this would end it.",
+                guidance="Give the table another name with `as:`; or say --full-refresh --yes to drop the history.",
+            )
+
     def _published(self, table: TablePlan, base: TableState | None) -> TableState | None:
         """Return the newest history row if this run goes on from it."""
         ours = base is not None and (base.source, base.source_table) == (table.target.source, table.name)
@@ -184,7 +203,7 @@ class Settling:
             self._stream.emit(SchemaChanged(table.name, f"{change}: the table is read as a whole"))
             return None
         key = ",".join(table.target.key)
-        if table.mode == "incremental" and published.key is not None and published.key != key:
+        if table.mode == published.mode == "incremental" and published.key is not None and published.key != key:
             change = f"the key changed from ({published.key}) to ({key})"
             self._stream.emit(SchemaChanged(table.name, f"{change}: the table is read as a whole"))
             return None

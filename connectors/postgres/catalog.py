@@ -33,7 +33,10 @@ with recursive base as (
     select b.oid, t.oid, t.typbasetype, coalesce(nullif(b.typtypmod, -1), t.typtypmod)
     from base b join pg_type t on t.oid = b.typbasetype where b.typbasetype <> 0
 )
-select a.attrelid as oid, a.attnum, a.attname as name, a.attnotnull as required,
+select a.attrelid as oid, a.attnum, a.attname as name,
+       a.attnotnull and not exists (
+           select from pg_constraint c where c.conrelid = a.attrelid and c.contype = 'n' and not c.convalidated
+           and c.conkey = array[a.attnum]) as required,
        case when t.typnamespace = 'pg_catalog'::regnamespace then t.typname else '' end as type,
        t.typcategory::text as category, coalesce(nullif(a.atttypmod, -1), b.typtypmod, -1) as typmod,
        format_type(a.atttypid, a.atttypmod) as native,

@@ -13,7 +13,7 @@ from typing import Any
 from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, storage_of
 from connectors.postgres.hashes import hash_fields
 from runner.naming import literal, quote
-from runner.rowhash import POSTGRES
+from runner.rowhash import POSTGRES, PostgresDialect
 from runner.source import Chunk, Scan, make_chunk
 
 _ORDERABLE = ("smallint", "integer", "bigint", "date", "uuid", "text", "character varying", "timestamp", "numeric")
@@ -146,7 +146,7 @@ async def _key_ranges(connection: Any, leaf: _Leaf, key: str, parts: int) -> lis
     return [{"key": [key, low, high]} for low, high in pairwise(edges)]
 
 
-def condition(scan: Scan, chunk: Chunk) -> str:
+def condition(scan: Scan, chunk: Chunk, dialect: PostgresDialect = POSTGRES) -> str:
     """Return the condition of a chunk, or an empty string."""
     parts = []
     if "ctid" in chunk.bounds:
@@ -167,7 +167,7 @@ def condition(scan: Scan, chunk: Chunk) -> str:
         parts.append(f"({scan.where})")
     if scan.slice is not None:
         # A slice is of hashes that were made here, so that every column of its key can be hashed here.
-        parts.append(POSTGRES.within(scan.slice, hash_fields(scan)))
+        parts.append(dialect.within(scan.slice, hash_fields(scan)))
     return " and ".join(parts)
 
 
@@ -192,14 +192,15 @@ def window_condition(scan: Scan) -> list[str]:
 
 
 def row_version(token: str) -> str:
-    """Return the condition that the picture of a token shows this version of the row.
+    """Return the condition that the picture of a token shows this version of the row, where that is certain.
+
+    A version older than all transactions that ran at that picture is shown by it. Of a younger one
+    ``pg_visible_in_snapshot`` would know more, but it takes no subtransactions.
 
     The xmin of a row is 32 bits wide: it belongs to the current cycle or, where that would be the future, to the
     one before. A very old, frozen one may so be taken for a young one, which only ever reads it again.
     """
     top = "pg_snapshot_xmax(pg_current_snapshot())::text::int8"
     cycle = f"({top} >> 32 << 32) + xmin::text::int8"
-    xid = f"case when {cycle} < {top} then {cycle} else {cycle} - 4294967296 end"
-    return (
-        f"xmin::text::int8 < 3 or pg_visible_in_snapshot(greatest({xid}, 3)::text::xid8, {literal(token)}::pg_snapshot)"
-    )
+    oldest = int(token.partition(":")[0])
+    return f"case when {cycle} < {top} then {cycle} else {cycle} - 4294967296 end < {oldest}"

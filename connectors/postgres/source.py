@@ -22,7 +22,7 @@ from connectors.postgres.faults import DRIVER_ERRORS, translate
 from connectors.postgres.hashes import can_hash, hash_fields
 from runner.errors import SnapshotLost, TableChanged
 from runner.naming import literal, quote
-from runner.rowhash import POSTGRES, Digest
+from runner.rowhash import Digest, PostgresDialect
 from runner.source import Chunk, Mark, Position, Scan, Table
 from runner.tasks import task_group
 
@@ -135,6 +135,11 @@ class PostgresSession:
         self._leader = leader
         self._lost = False
 
+    @property
+    def dialect(self) -> PostgresDialect:
+        """How this server hashes."""
+        return PostgresDialect(converts=self.encoding not in ("UTF8", "SQL_ASCII"))
+
     def begin(
         self, *, first: str = "", table: str | None = None
     ) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection[Any]]:
@@ -214,9 +219,10 @@ class PostgresSession:
             yield connection
 
     async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
-        if not can_hash(scan) or self.encoding != "UTF8":
+        if not can_hash(scan) or self.encoding == "SQL_ASCII":
             return None
-        sql = POSTGRES.sql(ask, hash_fields(scan), _relation(scan, chunk), condition(scan, chunk))
+        where = condition(scan, chunk, self.dialect)
+        sql = self.dialect.sql(ask, hash_fields(scan), _relation(scan, chunk), where)
         async with self._locked(scan, chunk) as connection:
             return [tuple(row) for row in await connection.fetch(sql)]
 
@@ -227,7 +233,7 @@ class PostgresSession:
         async with self._locked(scan, chunk) as connection:
             null = secrets.token_hex(8)
             reading = CopyReading(Decoder(scan, null))
-            query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk))}"
+            query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk, self.dialect))}"
             send, receive = anyio.create_memory_object_stream[bytes](1)
             async with task_group() as group:
                 group.start_soon(reading.pump, connection, query, null, send, table.qualified)
@@ -264,7 +270,7 @@ class PostgresSession:
                 "case when (top >> 32 << 32) + x.xid < top then (top >> 32 << 32) + x.xid "
                 "else (top >> 32 << 32) + x.xid - 4294967296 end < $1) as old "
                 f"from now, (select xmin::text::int8 as xid from {_relation(scan, chunk)}"
-                f"{_where(condition(scan, chunk))}) x",
+                f"{_where(condition(scan, chunk, self.dialect))}) x",
                 old,
             )
         return row is not None and row["now"] == rows and row["old"] == rows

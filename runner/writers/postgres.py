@@ -35,7 +35,7 @@ from runner.errors import (
 )
 from runner.load import Target, TargetColumn
 from runner.naming import quote
-from runner.rowhash import POSTGRES
+from runner.rowhash import PostgresDialect
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
 from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
@@ -97,7 +97,7 @@ class PostgresWriter(TransactionalWriter):
     """Writes to one schema over one connection."""
 
     text_type = "character varying"
-    dialect = POSTGRES
+    row_id = "ctid"
 
     def __init__(self, dsn: str, dataset: str) -> None:
         super().__init__(dataset)
@@ -158,6 +158,11 @@ class PostgresWriter(TransactionalWriter):
                 cursor.execute("select pg_advisory_lock(?)", [_lock_key(self.dataset, "")])
                 super().prepare()
                 cursor.execute("select pg_advisory_unlock(?)", [_lock_key(self.dataset, "")])
+
+    @property
+    def dialect(self) -> PostgresDialect:  # type: ignore[override]
+        """The server's dialect: one in another encoding hashes what its text is in UTF-8."""
+        return PostgresDialect(converts=self._connect().info.parameter_status("server_encoding") != "UTF8")
 
     def sql_type(self, column: TargetColumn) -> str:
         arrow = column.type

@@ -21,7 +21,7 @@ from runner.errors import (
     TooManyDeleted,
     VerifyFailed,
 )
-from runner.load import Deletion, Lease, Outcome, Publication, Range, TableState, Target
+from runner.load import DELETED_AT, VERSION_COLUMNS, Deletion, Lease, Outcome, Publication, Range, TableState, Target
 from runner.naming import quote
 from runner.plan import not_ours
 from runner.rowhash import Digest, Fingerprint, by_prefix, total
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from runner.writers.transactional import Cursor, TransactionalWriter
 
 CHUNK = "_runner_chunk"
-VALID_FROM, VALID_TO, VERSION = "_dlt_valid_from", "_dlt_valid_to", "_dlt_id"
-DELETED_AT = "_deleted_at"
-# Columns that a published table may have besides its source's.
-OWN_COLUMNS = (VALID_FROM, VALID_TO, VERSION, DELETED_AT)
+VALID_FROM, VALID_TO, VERSION = VERSION_COLUMNS
+OWN_COLUMNS = (*VERSION_COLUMNS, DELETED_AT)
 STATE_COLUMNS = (
     "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
     "key_columns"
@@ -215,10 +213,10 @@ class Publisher:
         if publication.range is not None:
             conditions.append(self._range_condition(publication.range))
         if publication.slice is not None:
-            # Rows marked as deleted are not of the slice: they are history.
-            present = self.writer.present(self.cursor, self.target.name)
-            within = self.writer.dialect.within(publication.slice, self._published_fields())
-            conditions.append(f"{within} and {present}" if present else within)
+            conditions.append(self.writer.dialect.within(publication.slice, self._published_fields()))
+        # Rows marked as deleted are neither of a range nor of a slice: they are history.
+        present = self.writer.present(self.cursor, self.target)
+        conditions = [f"{condition} and {present}" if present else condition for condition in conditions]
         if self.target.key and publication.mode != "append":
             conditions.append(f"({self._key()}) in (select {self._key()} from {self.stage})")
         replaced = Fingerprint()
@@ -244,36 +242,54 @@ class Publisher:
             if self.existing is not None:
                 cursor.execute(f"drop table {self.table}")
             cursor.execute(f"create table {self.table} as select {self.columns} from {self.stage} where 1 = 0")
-            for column in own.split(", "):
-                cursor.execute(f"alter table {self.table} add column {column}")
+            self._add_columns(own)
         else:
             self._note_changes(self.existing)
             writer.fit_columns(cursor, self.target, self.existing)
-            if self.outcome.changes:
-                # A column that came or went is no new version of every row.
-                version = writer.dialect.hash(self._published_fields())
-                current = f"{VALID_TO} is null and {VERSION} not like '%-%'"
-                cursor.execute(f"update {self.table} set {VERSION} = {version} where {current}")
+            if VERSION not in self.existing:
+                # Another mode made the table: what it holds are the first versions.
+                self._add_columns(own)
+                cursor.execute(f"update {self.table} set {VALID_FROM} = now()")
+            if self.newest is None or self.newest.digest != self.publication.digest:
+                self._renumber()
         # Equal rows without a key are versions of their own, told apart by their number.
         version = writer.dialect.hash(self.target.fields())
-        hashed = f"select {self.columns}, {version} as _runner_hash from {self.stage}"
-        number = "row_number() over (partition by _runner_hash) as _runner_number"
-        suffix = "case when _runner_number > 1 then '-' || _runner_number else '' end"
-        numbered = (
-            f"select {self.columns}, _runner_hash || {suffix} as _runner_version "
-            f"from (select {self.columns}, _runner_hash, {number} from ({hashed}) a) b"
-        )
+        numbered = self._numbered(self.columns, version, self.stage)
         gone = f"{VALID_TO} is null and {VERSION} not in (select _runner_version from ({numbered}) s)"
-        closed = cursor.rows(f"select count(*) from {self.table} where {gone}")[0][0]
         cursor.execute(f"update {self.table} set {VALID_TO} = now() where {gone}")
         cursor.execute(
             f"insert into {self.table} ({self.columns}, {VALID_FROM}, {VALID_TO}, {VERSION}) "
             f"select {self.columns}, now(), null, _runner_version from ({numbered}) s "
             f"where _runner_version not in (select {VERSION} from {self.table} where {VALID_TO} is null)"
         )
-        self.outcome.deleted += int(closed)
         cursor.execute(f"drop table {self.stage}")
         return staged
+
+    def _add_columns(self, columns: str) -> None:
+        for column in columns.split(", "):
+            self.cursor.execute(f"alter table {self.table} add column {column}")
+
+    def _renumber(self) -> None:
+        """Give the current rows the versions of today's columns: a column that came or went is no new version."""
+        row = self.writer.row_id
+        version = self.writer.dialect.hash(self._published_fields())
+        current = f"{self.table} where {VALID_TO} is null"
+        numbered = self._numbered(f"{row} as _runner_row", version, current, names="_runner_row")
+        self.cursor.execute(
+            f"update {self.table} set {VERSION} = s._runner_version from ({numbered}) s "
+            f"where {self.table}.{row} = s._runner_row"
+        )
+
+    def _numbered(self, columns: str, version: str, source: str, names: str | None = None) -> str:
+        """Return the query of rows with their versions: the hash, and a number where rows are equal."""
+        names = names or columns
+        hashed = f"select {columns}, {version} as _runner_hash from {source}"
+        number = "row_number() over (partition by _runner_hash) as _runner_number"
+        suffix = "case when _runner_number > 1 then '-' || _runner_number else '' end"
+        return (
+            f"select {names}, _runner_hash || {suffix} as _runner_version "
+            f"from (select {names}, _runner_hash, {number} from ({hashed}) a) b"
+        )
 
     # Deletes.
 
@@ -309,10 +325,25 @@ class Publisher:
         deletion = self.publication.deletion
         if deletion is None or deletion.column is not None:
             return carried
-        keys = self.writer.load_keys(self.cursor, self.target, deletion.keys)
-        present = f"{quote(DELETED_AT)} is null" if self._marks_deleted(deletion) else "1 = 1"
+        keys = self.writer.load_keys(self.cursor, self.target, deletion.keys, deletion.rows)
+        carried = self._compare_keys(keys, deletion, carried)
+        self.cursor.execute(f"drop table {keys}")
+        return carried
+
+    def _compare_keys(self, keys: str, deletion: Deletion, carried: Fingerprint | None) -> Fingerprint | None:
+        if not deletion.hard and not self._marked:
+            self._add_columns(f"{quote(DELETED_AT)} {self.writer.timestamp_type}")
+        present = f"{quote(DELETED_AT)} is null" if self._marked else "1 = 1"
         same = " and ".join(f"k.{quote(name)} = {self.table}.{quote(name)}" for name in self.target.key)
         missing = f"{present} and not exists (select 1 from {keys} k where {same})"
+        if self._marked:
+            back = f"{quote(DELETED_AT)} is not null and exists (select 1 from {keys} k where {same})"
+            if carried is not None:
+                sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, back)
+                carried += total(by_prefix(self.cursor.rows(sql)).values())
+            self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = null where {back}")
+        lacking = f"select count(*) from {keys} k where not exists (select 1 from {self.table} where {same})"
+        self.outcome.lacking = int(self.cursor.rows(lacking)[0][0])
         gone, rows = (
             int(self.cursor.rows(f"select count(*) from {self.table} where {condition}")[0][0])
             for condition in (missing, present)
@@ -332,15 +363,12 @@ class Publisher:
                 self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = now() where {missing}")
             self.outcome.deleted += gone
             self.outcome.parts = {}
-        self.cursor.execute(f"drop table {keys}")
         return carried
 
-    def _marks_deleted(self, deletion: Deletion) -> bool:
-        """Tell whether rows are marked in ``_deleted_at``; the column is made when it is first needed."""
-        has = DELETED_AT in self.writer.existing_columns(self.cursor, self.target.name)[self.target.name]
-        if not has and not deletion.hard:
-            self.cursor.execute(f"alter table {self.table} add column {quote(DELETED_AT)} {self.writer.timestamp_type}")
-        return has or not deletion.hard
+    @property
+    def _marked(self) -> bool:
+        """Whether the table has a column that marks rows as deleted."""
+        return DELETED_AT in self.writer.existing_columns(self.cursor, self.target.name)[self.target.name]
 
     # Fingerprints and history.
 
@@ -349,7 +377,7 @@ class Publisher:
         return self.target.fields(actual, self.writer.wanted_types(self.target))
 
     def _hash_published(self, condition: str = "") -> Fingerprint:
-        present = self.writer.present(self.cursor, self.target.name)
+        present = self.writer.present(self.cursor, self.target)
         where = " and ".join(f"({part})" for part in (present, condition) if part)
         sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, where)
         return total(by_prefix(self.cursor.rows(sql)).values())

@@ -23,8 +23,10 @@ from runner.errors import (
     LeaseLost,
     RunnerError,
     SchemaConflict,
+    VerifyFailed,
 )
 from runner.load import (
+    DELETED_AT,
     LEASE_SECONDS,
     ChunkLoad,
     DatasetState,
@@ -42,7 +44,7 @@ from runner.load import (
 from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
-from runner.writers.publication import CHUNK, DELETED_AT, NOW, OWN_COLUMNS, STATE_COLUMNS, VALID_TO, Publisher
+from runner.writers.publication import CHUNK, NOW, OWN_COLUMNS, STATE_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import RegistryClient, register
 
 PROMISES = {
@@ -87,6 +89,7 @@ class TransactionalWriter(abc.ABC):
 
     text_type = "text"
     timestamp_type = "timestamp with time zone"
+    row_id = "rowid"
     dialect: Dialect
 
     def __init__(self, dataset: str) -> None:
@@ -205,6 +208,13 @@ class TransactionalWriter(abc.ABC):
         mine = set(wanted)
         return [Held(*row) for row in rows if row[0] in mine]
 
+    def discard(self, target: Target) -> None:
+        with self.session() as cursor:
+            cursor.execute("begin")
+            cursor.execute(f"drop table if exists {self.name(target.stage)}")
+            self._forget_stage(cursor, target)
+            cursor.execute("commit")
+
     def renew(self, lease: Lease) -> None:
         with self.session() as cursor:
             cursor.execute(
@@ -245,6 +255,10 @@ class TransactionalWriter(abc.ABC):
                 if work.publication is not None:
                     Publisher(self, cursor, lease, work.target, work.publication, outcome).publish()
             cursor.execute("commit")
+        except VerifyFailed as error:
+            # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
+            cursor.execute("commit")
+            outcome.error = error
         except RunnerError as error:
             self._rollback(cursor)
             if _concerns_all(error):
@@ -307,8 +321,7 @@ class TransactionalWriter(abc.ABC):
         ]
         cursor.execute(f"drop table if exists {self.name(target.stage)}")
         cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {CHUNK} {self.text_type})")
-        for table in ("_runner_chunks", "_runner_plans"):
-            cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
+        self._forget_stage(cursor, target)
         if plan is not None:
             cursor.execute(
                 f"insert into {self.name('_runner_plans')} values (?, ?, ?, {NOW})", [target.name, lease.run, plan]
@@ -361,11 +374,16 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(f"insert into {self.name(target.name)} ({names}) select {names} from {stage}")
         cursor.execute(f"drop table {stage}")
 
+    def _forget_stage(self, cursor: Cursor, target: Target) -> None:
+        for table in ("_runner_chunks", "_runner_plans"):
+            cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
+
     # Hashes of what is there.
 
-    def present(self, cursor: Cursor, table: str) -> str:
+    def present(self, cursor: Cursor, target: Target) -> str:
         """Return the condition that leaves history and rows marked as deleted out, or an empty string."""
-        columns = self.existing_columns(cursor, table).get(table, {})
+        theirs = {column.name for column in target.columns}
+        columns = set(self.existing_columns(cursor, target.name).get(target.name, {})) - theirs
         return " and ".join(f"{quote(name)} is null" for name in (VALID_TO, DELETED_AT) if name in columns)
 
     def digest(
@@ -385,7 +403,7 @@ class TransactionalWriter(abc.ABC):
             actual = self.existing_columns(at, target.name).get(target.name)
             if actual is None:
                 return []
-            conditions = [self.present(at, target.name)]
+            conditions = [self.present(at, target)]
             if cursor is not None and until is not None:
                 name, kind = quote(cursor), actual[cursor]
                 conditions.append(f"({name} <= {self.typed(until, kind)} or {name} is null)")
@@ -403,8 +421,12 @@ class TransactionalWriter(abc.ABC):
     ) -> list[tuple[Any, ...]]:
         return cursor.rows(self.dialect.sql(ask, hashed, relation, where))
 
-    def load_keys(self, cursor: Cursor, target: Target, files: Sequence[Path]) -> str:
-        """Load the keys that the source has into a table of their own, and return its quoted name."""
+    def load_keys(self, cursor: Cursor, target: Target, files: Sequence[Path], rows: int) -> str:
+        """Load the keys that the source has into a table of their own, and return its quoted name.
+
+        Raises:
+            DestinationError: Not all of them arrived: rows would be deleted that are not gone.
+        """
         keys = tuple(column for column in target.columns if column.name in target.key)
         own = Target(f"{target.name} keys", keys)
         table = self.name(own.stage)
@@ -413,6 +435,9 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(f"create table {table} ({columns}, {CHUNK} {self.text_type})")
         if files:
             self.copy(cursor, table, own, files, "")
+        arrived = cursor.rows(f"select count(*) from {table}")[0][0]
+        if arrived != rows:
+            raise DestinationError(f"{rows} keys were read and {arrived} arrived.", table=target.name)
         return table
 
     def record_run(self, record: RunRecord) -> None:
