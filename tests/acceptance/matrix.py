@@ -193,7 +193,8 @@ class Matrix:
             return "—"
         if cell.refused:
             done = self._bench(cell, template=None).backfill()
-            return "refused" if done.returncode == 1 and "cannot keep mode" in done.stderr else f"NOT REFUSED {done}"
+            said = done.returncode == 2 and "cannot keep mode" in done.stderr
+            return "refused" if said else f"NOT REFUSED {done}"
         first = cell.point in _FIRST_RUN
         template = None if first else self._template(cell)
         bench = self._bench(cell, template)
