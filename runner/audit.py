@@ -7,7 +7,7 @@ difference has a name: somebody changed the destination (damaged), or the source
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -16,12 +16,20 @@ from runner.clock import Clock
 from runner.columns import HASH_KEY
 from runner.differences import Difference, Side, compare
 from runner.epochs import Epochs
-from runner.errors import DestinationError, DestinationRefused, RunnerError
+from runner.errors import (
+    DestinationBusy,
+    DestinationDown,
+    DestinationError,
+    DestinationRefused,
+    RunnerError,
+    UsageError,
+)
 from runner.events import Stream
 from runner.executor import LocalExecutor
 from runner.jobfile import SettledJob
 from runner.limits import SourceLimits
-from runner.load import Destination, TableState, Writer
+from runner.load import Destination, TableState, Writer, patiently
+from runner.naming import quote
 from runner.plan import TablePlan, make_plan, patterns
 from runner.rowhash import Digest, Fingerprint, Slice, by_prefix, total
 from runner.source import Chunk, Session, Source, Window
@@ -31,6 +39,8 @@ from runner.verify import comparison_key
 _CHUNK_MEMORY = 64 * 2**20
 # More than that of the parts to be read again, and the whole table is.
 _MOST_PARTS = 0.5
+_ROUNDS = 3
+_PATIENCE = 60.0
 STATES = {
     "equal": "equal to the source, value by value",
     "changed since": "as its run left it; the source has changed since",
@@ -52,8 +62,9 @@ class Finding:
         difference: How it differs from the source.
     """
 
-    plan: TablePlan
+    name: str
     state: str
+    plan: TablePlan | None = None
     rows: int = 0
     run: str | None = None
     difference: Difference | None = None
@@ -65,19 +76,40 @@ class Finding:
         return self.state in ("equal", "changed since")
 
     @property
+    def wrong(self) -> bool:
+        """Whether the destination is not as it should be, so that reading again helps."""
+        return self.state == "damaged" or (self.state == "different" and self.difference is not None)
+
+    @property
     def repair(self) -> Slice | None:
         """The slice to read again; None where it has to be the whole table."""
         found = self.difference
-        if found is None or found.slice is None or len(found.slice.prefixes) > _MOST_PARTS * found.parts:
+        assert self.plan is not None
+        # The source does not have the key of the HMAC: it cannot find the rows of a slice.
+        hashed = any(column.rule == "hash" for column in self.plan.scan.columns)
+        if hashed or found is None or found.slice is None or len(found.slice.prefixes) > _MOST_PARTS * found.parts:
             return None
         return found.slice
+
+    @property
+    def beyond_repair(self) -> str | None:
+        """Why reading again would lose what the destination alone has; None where it would not."""
+        assert self.plan is not None
+        mode, found = self.plan.mode, self.difference
+        if mode == "snapshot":
+            return "mode snapshot keeps history, which cannot be read again"
+        if mode == "append" and self.plan.cursor is None:
+            return "mode append without a cursor adds everything each time"
+        if mode == "append" and (found is None or not found.complete or found.counts.get("extra")):
+            return "it holds rows that the source does not have, and mode append keeps those"
+        return None
 
     def record(self) -> dict[str, Any]:
         """Return the finding as JSON."""
         found = self.difference
         return {
-            "table": self.plan.name,
-            "destination": self.plan.target.name,
+            "table": self.name,
+            "destination": self.plan.target.name if self.plan else None,
             "state": self.state,
             "rows": self.rows,
             "run": self.run,
@@ -144,48 +176,70 @@ class Audit:
                 writer = self._destination.writer(plan.dataset)
                 try:
                     state = await self._ask(lambda: writer.read_state(None))
+                    if self._wanted is None:
+                        findings += [Finding(one.name, "failed", error=one.error) for one in plan.rejected]
                     for table in plan.tables:
                         base = state.tables.get(table.target.name)
                         if self._wanted is None or (base is not None and base.run.startswith(self._wanted)):
                             there = table.target.name in state.existing
-                            findings.append(await self._compare(epoch.session, writer, table, base if there else None))
+                            findings.append(await self._look(epoch.session, writer, table, base if there else None))
                 except DestinationError as error:
                     raise DestinationRefused(error.message, guidance=error.advice) from error
                 finally:
                     await anyio.to_thread.run_sync(writer.close)
             epochs.close()
             group.cancel_scope.cancel()
+        if not findings:
+            raise UsageError(
+                f"No table was published last by run {self._wanted!r}.", guidance="`runner runs` lists them."
+            )
         return findings
+
+    async def _look(self, session: Session, writer: Writer, plan: TablePlan, base: TableState | None) -> Finding:
+        """Compare a table; where it was published again meanwhile, once more."""
+        for _ in range(_ROUNDS):
+            found = await self._compare(session, writer, plan, base)
+            if found.state == "equal":
+                break
+            state = await self._ask(lambda: writer.read_state(None))
+            now = state.tables.get(plan.target.name) if plan.target.name in state.existing else None
+            if (now and now.load_id) == (base and base.load_id):
+                break
+            base = now
+        return found
 
     async def _ask(self, blocking: Any) -> Any:
         async with self._turn:
-            return await anyio.to_thread.run_sync(blocking)
+            return await patiently(lambda: anyio.to_thread.run_sync(blocking), self._clock, lambda: _PATIENCE)
 
     async def _compare(self, session: Session, writer: Writer, plan: TablePlan, base: TableState | None) -> Finding:
         if base is None:
-            return Finding(plan, "missing")
+            return Finding(plan.name, "missing", plan)
         try:
             own = total(by_prefix(await self._ask(lambda: writer.digest(plan.target, Digest()))).values())
             kept = Fingerprint.parse(base.hash) if base.hash and base.digest == plan.definition() else None
             here = await self._source_side(session, plan, base)
             found = await compare(here, self._published_side(writer, plan, base), values=self._values)
-        except DestinationError:
+        except (DestinationBusy, DestinationDown):
             raise
         except RunnerError as error:
-            return Finding(plan, "failed", run=base.run, error=error)
-        if kept is not None and own != kept:
-            state = "damaged"
-        elif found is None:
+            return Finding(plan.name, "failed", plan, run=base.run, error=error)
+        if found is None:
+            # Also where the record says otherwise: the source has healed what was damaged.
             state = "equal"
+        elif kept is None:
+            state = "different"
         else:
-            state = "changed since" if kept is not None else "different"
-        return Finding(plan, state, own.rows, base.run, found)
+            state = "changed since" if own == kept else "damaged"
+        return Finding(plan.name, state, plan, own.rows, base.run, found)
 
     async def _source_side(self, session: Session, plan: TablePlan, base: TableState) -> Side:
-        scan = plan.scan
-        if base.mark is not None and base.cursor == plan.cursor and plan.cursor is not None:
-            # Rows past the mark are the next run's.
-            scan = plan.scan.within(Window(plan.cursor, end=base.mark))
+        limited = self._limit(plan, base) is not None
+        scan = plan.scan.within(Window(str(plan.cursor), end=base.mark) if limited else None)
+        if plan.deletion not in (None, "compare") and plan.entry.on_delete == "hard":
+            column = next(one for one in plan.target.columns if one.name == plan.deletion)
+            kept = f"{quote(column.source)} is {'not true' if str(column.type) == 'bool' else 'null'}"
+            scan = replace(scan, where=f"({scan.where}) and {kept}" if scan.where else kept)
         limits = self._settled.limits
         async with self._limits.request():
             chunks = await session.chunks(scan, limits.chunk_rows, limits.chunk_bytes)
@@ -206,10 +260,16 @@ class Audit:
         key, _ = comparison_key(plan)
         return Side(key, tuple(column.name for column in scan.columns), ask)
 
+    def _limit(self, plan: TablePlan, base: TableState) -> str | None:
+        """Return the destination's name of the cursor, if rows past its mark are the next run's on both sides."""
+        column = next((one for one in plan.scan.columns if one.name == plan.cursor), None)
+        if base.mark is None or base.cursor != plan.cursor or column is None or column.rule is not None:
+            return None
+        return next(one.name for one in plan.target.columns if one.source == plan.cursor)
+
     def _published_side(self, writer: Writer, plan: TablePlan, base: TableState) -> Side:
         _, key = comparison_key(plan)
-        cursor = next((column.name for column in plan.target.columns if column.source == plan.cursor), None)
-        limited = cursor if base.cursor == plan.cursor else None
+        limited = self._limit(plan, base)
 
         async def ask(digest: Digest) -> list[tuple[Any, ...]]:
             found: list[tuple[Any, ...]] = await self._ask(

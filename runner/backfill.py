@@ -46,7 +46,7 @@ from runner.fanout import FanOut
 from runner.jobfile import SettledJob
 from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import Budget, SourceLimits
-from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Writer
+from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Writer, patiently
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
@@ -62,6 +62,7 @@ from runner.verify import Verifier
 
 _CHUNK_MEMORY = 64 * 2**20
 _LEASE_WAIT = 75.0
+_PATIENCE = 60.0
 _REFRESH = " --full-refresh"
 
 
@@ -208,8 +209,7 @@ class Backfill:
         plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
-        patience = min(60.0, self._settled.job.retry.deadline.total_seconds())
-        self._loader = Loader(self._writer, self._lease, self._clock, patience=patience)
+        self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience())
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
             denied, skipped = await self._take_leases(plan)
@@ -232,6 +232,10 @@ class Backfill:
                 self._loader.close()
                 await anyio.to_thread.run_sync(self._ledger.close)
                 await anyio.to_thread.run_sync(self._writer.close)
+
+    def _patience(self) -> float:
+        """Return how long a busy destination is waited for, in seconds."""
+        return 0.0 if self._stopping else min(_PATIENCE, self._settled.job.retry.deadline.total_seconds())
 
     async def _first_contact(self) -> Plan:
         """Meet both systems and plan; nothing is written before this succeeded."""
@@ -258,7 +262,8 @@ class Backfill:
         self._dataset = plan.dataset
         self._writer = self._destination.writer(plan.dataset)
         try:
-            await anyio.to_thread.run_sync(self._writer.prepare)
+            # Another program may have the file open for a moment.
+            await patiently(lambda: anyio.to_thread.run_sync(self._writer.prepare), self._clock, self._patience)
         except DestinationBusy as error:
             raise Busy(error.message, guidance=error.advice) from error
         except DestinationError as error:
@@ -298,7 +303,7 @@ class Backfill:
         }
         key, full_refresh = self._command_key(), self._options.full_refresh
         newest = self._state.newest(**same, command=key)
-        if newest and is_unfinished(newest[1]):
+        if newest and is_unfinished(newest[1]) and self._options.repair is None:
             return newest[0], True
         if self._options.failed:
             if newest and newest[1]["state"] == "failed":
@@ -333,7 +338,9 @@ class Backfill:
         resumed: bool,
     ) -> Settled:
         kept = await anyio.to_thread.run_sync(read_tables, folder) if resumed else {}
-        settling = Settling(self._options, state, kept, self._spool, self._stream, self._clock, hashes=self._hashes)
+        settling = Settling(
+            self._options, state, kept, self._spool, self._stream, self._clock, hashes=self._hashes, run=folder.run
+        )
         found, caught_up = settling.settle(plan, denied, skipped)
         for name in vanished(plan, state, self._settled.job.name) if not self._options.only else ():
             self._stream.emit(
@@ -511,8 +518,8 @@ class Backfill:
                 exit_code=exit_code,
             )
         )
-        if self._hashes and published:
-            proof = make_proof(self._settled, folder.run, self._dataset, self._options.verify, published)
+        if self._hashes and (published or found.done):
+            proof = make_proof(self._settled, folder.run, self._dataset, self._options.verify, published + found.done)
             await anyio.to_thread.run_sync(folder.proof.write_text, json.dumps(proof, indent=1))
         if state != "interrupted":
             await anyio.to_thread.run_sync(self._spool.close)

@@ -41,21 +41,26 @@ async def read_keys(
     """
     names = {column.source for column in plan.target.columns if column.name in plan.target.key}
     columns = tuple(column for column in plan.scan.columns if column.name in names)
-    scan = replace(plan.scan, columns=columns, window=None)
+    scan = replace(plan.scan, columns=columns, window=None, slice=None)
     async with source.request():
         chunks = await epoch.session.chunks(scan, rows, size)
     found: list[SpooledChunk] = []
     slots = anyio.CapacityLimiter(width)
 
     async def one(chunk: Chunk) -> None:
-        async with slots:
+        async with slots, source.request():
+            # From here on the executor gives it back.
             amount = await spool.disk.reserve(_MIN_RESERVE)
-            async with source.request():
-                found.append(await executor.read(epoch.session, scan, chunk, spool, amount))
+            found.append(await executor.read(epoch.session, scan, chunk, spool, amount))
 
-    async with task_group() as group:
-        for chunk in chunks:
-            group.start_soon(one, chunk)
+    try:
+        async with task_group() as group:
+            for chunk in chunks:
+                group.start_soon(one, chunk)
+    except BaseException:
+        for spooled in found:
+            await spool.remove(spooled)
+        raise
     return found
 
 

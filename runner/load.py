@@ -74,7 +74,9 @@ class Target:
             wider = bool(actual and types and actual.get(column.name) != types[column.name])
             nullable = column.nullable or actual is not None
             verbatim = pa.types.is_string(column.type) and not column.json
-            found.append(Field(column.name, column.type, nullable, wider=wider, verbatim=verbatim))
+            absent = actual is not None and types is not None and column.name not in actual
+            value = f"cast(null as {types[column.name]})" if absent and types else ""
+            found.append(Field(column.name, column.type, nullable, value, wider and not absent, verbatim))
         return found
 
     def digest(self) -> str:
@@ -139,6 +141,7 @@ class Publication:
         token: The picture of the source that the mark was taken in.
         slice: The rows that a repair replaces.
         key_column: The column whose smallest and largest value a proof tells.
+        compares: Whether the table has no rows that the source lacks (``deletes: compare``).
         parts: Whether a proof needs fingerprints of parts, because chunks cannot be told apart at the destination.
         schema: evolve or freeze.
         base: The newest load id of the table when it was planned; another one now means that somebody else
@@ -166,6 +169,7 @@ class Publication:
     deletion: Deletion | None = None
     key_column: str | None = None
     parts: bool = False
+    compares: bool = False
 
 
 @dataclass
@@ -530,16 +534,28 @@ class Loader:
                 answer.give(outcome)
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
-        deadline = self._clock.monotonic() + patience
-        wait = 0.1
-        while True:
-            try:
-                return await call()
-            except (DestinationBusy, DestinationDown):
-                if self._interrupted or self._clock.monotonic() + wait > deadline:
-                    raise
-            await self._clock.sleep(wait)
-            wait = min(wait * 2, 5.0)
+        return await patiently(call, self._clock, lambda: 0.0 if self._interrupted else patience)
+
+
+async def patiently(call: Callable[[], Awaitable[Any]], clock: Clock, patience: Callable[[], float]) -> Any:
+    """Call until the destination is neither busy nor down.
+
+    Args:
+        patience: How long that may take, in seconds; asked again each time.
+
+    Raises:
+        DestinationError: It stayed busy or down for too long.
+    """
+    began = clock.monotonic()
+    wait = 0.1
+    while True:
+        try:
+            return await call()
+        except (DestinationBusy, DestinationDown):
+            if clock.monotonic() + wait > began + patience():
+                raise
+        await clock.sleep(wait)
+        wait = min(wait * 2, 5.0)
 
 
 class _Answer:

@@ -448,6 +448,7 @@ class Mover:
             slice=target_slice(plan),
             deletion=self._deletion(plan, keys),
             key_column=range_column(plan),
+            compares=plan.entry.deletes == "compare",
             parts=item.replace and len(item.chunks) > 1 and not all("key" in one.chunk.bounds for one in item.chunks),
         )
         loads = [self._chunk_load(state) for state in waiting]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner import __version__
-from runner.errors import UsageError
+from runner.errors import DestinationBusy, DestinationDown, DestinationError, UsageError
 from runner.jobfile import SettledJob
 from runner.load import DatasetState, Target, TargetColumn, Writer
 from runner.record import Item
@@ -52,8 +52,9 @@ class Checked:
 
 def make_proof(settled: SettledJob, run: str, dataset: str, how: str, items: Sequence[Item]) -> dict[str, Any]:
     """Return the proof of the tables that a run published and verified by value."""
-    tables = [_table(item) for item in sorted(items, key=lambda item: item.name) if item.hash is not None]
-    return {
+    known = sorted(items, key=lambda item: item.name)
+    tables = [_table(item) for item in known if item.hash is not None]
+    proof = {
         "format": _FORMAT,
         "run": run,
         "job": settled.job.name,
@@ -64,14 +65,16 @@ def make_proof(settled: SettledJob, run: str, dataset: str, how: str, items: Seq
         "dataset": dataset,
         "verified": how,
         "hash": "md5 of canonical rows, summed by halves modulo 2**64",
+        "unproved": [item.name for item in known if item.hash is None],
         "tables": tables,
-        "root": root(tables),
     }
+    return {**proof, "root": root(proof)}
 
 
-def root(tables: Sequence[dict[str, Any]]) -> str:
-    """Return the SHA-256 of the tables' canonical JSON."""
-    text = json.dumps(tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def root(proof: dict[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of all but the root itself."""
+    rest = {key: value for key, value in proof.items() if key != "root"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -118,9 +121,11 @@ def read_proof(path: Path) -> dict[str, Any]:
     """
     try:
         proof: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        changed = root(proof["tables"]) != proof["root"]
+        changed = root(proof) != proof["root"]
+        proof["tables"], proof["job"], proof["dataset"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not a proof: {error}.", guidance="A verified run leaves proof.json.") from None
+        guidance = "A run that was verified by hash or source leaves proof.json in its folder, .runner/runs/RUN/."
+        raise UsageError(f"{path} is not a proof: {type(error).__name__}: {error}.", guidance=guidance) from None
     if changed:
         raise UsageError(f"{path} was changed since it was written: its root does not match.")
     if proof.get("format") != _FORMAT:
@@ -128,14 +133,20 @@ def read_proof(path: Path) -> dict[str, Any]:
     return proof
 
 
-def check(
-    proof: dict[str, Any], writer: Writer, state: DatasetState, told: Callable[[Checked], None] = lambda _: None
-) -> list[Checked]:
-    """Compare a destination with a proof; blocks, and changes nothing."""
+def check(proof: dict[str, Any], writer: Writer, state: DatasetState) -> list[Checked]:
+    """Compare a destination with a proof; blocks, and changes nothing.
+
+    Raises:
+        DestinationError: The destination is busy or down.
+    """
     found = []
     for table in proof["tables"]:
-        found.append(_check(table, writer, state))
-        told(found[-1])
+        try:
+            found.append(_check(table, writer, state))
+        except (DestinationBusy, DestinationDown):
+            raise
+        except DestinationError as error:
+            found.append(Checked(table["table"], "damaged", wrong=(error.message,)))
     return found
 
 

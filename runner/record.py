@@ -189,16 +189,19 @@ def take_over(table: Item, state: DatasetState, spool: Spool, *, hashes: bool) -
     row = {"plan": text, "state": "planned", "mark": found["mark"], "epoch": None, "load_id": None, "token": None}
     # The mark that bounds an append is part of its plan; any other is taken again with the next picture.
     bounded = (found["window"] or {}).get("end") is not None
-    item = restore({**row, "chunks": chunks}, table.plan, state, spool, hashes=hashes)
+    item = restore({**row, "chunks": chunks}, table.plan, state, spool, hashes=hashes, run=None)
     item.mark_epoch = 1 if bounded else 0
     return item if any(chunk.state == "loaded" for chunk in item.chunks) else None
 
 
-def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: Spool, *, hashes: bool) -> Item:
+def restore(
+    row: dict[str, Any], table: TablePlan, state: DatasetState, spool: Spool, *, hashes: bool, run: str | None
+) -> Item:
     """Return a table as far as ledger and destination agree that it came (L5).
 
     Args:
         hashes: Whether a chunk needs a fingerprint: one that was read without is read again.
+        run: Whose receipts count; None counts those of whoever made the plan.
     """
     stored = json.loads(row["plan"])
     window = Window(**stored["window"]) if stored["window"] else None
@@ -206,6 +209,10 @@ def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: S
         replace(table, scan=replace(table.scan, window=window, where=stored["where"])),
         digest=table.digest(),
         mark_token=row["token"],
+        lsn=row.get("lsn"),
+        hash=row.get("hash"),
+        parts=json.loads(row.get("parts") or "{}"),
+        deleted=row.get("deleted") or 0,
         replace=stored["replace"],
         state=row["state"],
         mark=row["mark"],
@@ -218,7 +225,7 @@ def restore(row: dict[str, Any], table: TablePlan, state: DatasetState, spool: S
         # Committed there, and we were killed before our own row: the destination is the truth.
         item.state = "published"
         item.hash = published.hash
-    item.chunks = [_restore_chunk(one, state, table.target.name) for one in row["chunks"]]
+    item.chunks = [_restore_chunk(one, state, table.target.name, run) for one in row["chunks"]]
     for chunk in item.chunks:
         if hashes and chunk.hash is None and item.state != "published":
             chunk.state, chunk.spooled = "planned", None
@@ -301,7 +308,7 @@ def spooled_files(row: dict[str, Any]) -> list[str]:
     return files
 
 
-def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str) -> ChunkState:
+def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, run: str | None) -> ChunkState:
     chunk = Chunk(
         row["id"], row["position"], row["bounds"], row["storage"], row["rows_estimate"], row["bytes_estimate"]
     )
@@ -312,9 +319,11 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str) -> Chun
     found.rows, found.bytes = row["rows"], row["bytes"]
     spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"], row["hash"])
     receipt = state.chunks.get((table, chunk.id))
-    found.hash = row["hash"] or (receipt.hash if receipt else None)
-    if receipt is not None and receipt.epoch == row["epoch"]:
-        found.state = "loaded"
+    found.hash = row["hash"]
+    if receipt is not None and receipt.epoch == row["epoch"] and run in (None, receipt.run):
+        # What is in staging is what the receipt says; the epochs of two runs are not the same picture.
+        found.state, found.rows = "loaded", receipt.rows
+        found.token, found.hash = receipt.token, receipt.hash
     elif row["state"] == "spooled":
         found.state, found.spooled = "spooled", spooled
     return found

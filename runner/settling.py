@@ -45,6 +45,7 @@ class Settled:
 
     Attributes:
         waiting: Tables of the run that this command was not asked for, as the ledger has them.
+        done: Tables that this run has published before this process.
         last_epoch: The largest epoch that anything of this run was read under.
     """
 
@@ -52,6 +53,7 @@ class Settled:
     skipped: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: list[Item] = field(default_factory=list)
     last_epoch: int = 0
 
 
@@ -62,6 +64,7 @@ class Settling:
         state: What the destination knows.
         kept: What the ledger of an unfinished run knows, by table.
         hashes: Whether chunks need fingerprints.
+        run: The run at work.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Settling:
         clock: Clock,
         *,
         hashes: bool,
+        run: str,
     ) -> None:
+        self._run = run
         self._options = options
         self._state = state
         self._kept = kept
@@ -100,6 +105,7 @@ class Settling:
                 continue
             if item.state == "published":
                 found.skipped.append(table.name)
+                found.done.append(item)
                 if row is not None and row["state"] != "published":
                     caught_up += item.published_at(self._clock.now())
             elif not (self._options.failed and row is None):
@@ -117,7 +123,7 @@ class Settling:
     def _item(self, table: TablePlan, row: dict[str, Any] | None) -> Item:
         """Return a table at work: as far as an earlier process came, here or elsewhere, or from the start."""
         if row is not None and self._fits(row, table):
-            return restore(row, table, self._state, self._spool, hashes=self._hashes)
+            return restore(row, table, self._state, self._spool, hashes=self._hashes, run=self._run)
         if row is not None:
             self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
         fresh = self._fresh_item(table)
@@ -223,14 +229,22 @@ class Settling:
 
     def _repair_item(self, table: TablePlan, base: TableState | None, part: Slice | None) -> Item:
         """Return a table of which only a slice is read and replaced; its mark stays where it is."""
-        whole = part is None
         scan = replace(table.scan, slice=part)
-        if base is not None and base.mark is not None and not table.target.key and table.cursor is not None:
+        if base is not None and base.mark is not None and table.mode == "append":
             # Rows past the mark are the next run's.
-            window = windowed(table, None, None).scan.window
+            window = table.scan.window
             scan = replace(scan, window=replace(window, end=base.mark, nulls=False) if window else None)
-        plan = replace(table, scan=scan)
-        return Item(plan, digest=plan.digest(), replace=whole, fresh=True, base=base.load_id if base else None)
+        # The keys of a slice say nothing about the others: what is gone is found by an ordinary run.
+        plan = replace(table, scan=scan, deletion=None if table.deletion == "compare" else table.deletion)
+        # Rows that the job does not delete stay: all that come are merged by key.
+        merges = table.mode == "incremental" and table.deletion is None
+        return Item(
+            plan,
+            digest=plan.digest(),
+            replace=part is None and not merges,
+            fresh=True,
+            base=base.load_id if base else None,
+        )
 
     def _last_epoch(self) -> int:
         """Return the largest epoch on record: an epoch's number is never used twice in a run."""

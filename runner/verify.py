@@ -33,8 +33,11 @@ def range_column(plan: TablePlan) -> str | None:
     """Return the destination's name of the key's first column, where every database can order its values."""
     _, key = comparison_key(plan)
     column = next((one for one in plan.target.columns if key and one.name == key[0]), None)
+    hidden = {one.name for one in plan.scan.columns if one.rule is not None}
     kinds = ("int", "date", "timestamp", "decimal", "string")
-    return column.name if column is not None and not column.json and str(column.type).startswith(kinds) else None
+    if column is None or column.source in hidden:
+        return None
+    return column.name if not column.json and str(column.type).startswith(kinds) else None
 
 
 def source_side(executor: Executor, session: Session, plan: TablePlan, scan: Scan, chunk: Chunk) -> Side:

@@ -117,7 +117,8 @@ async def _bounds(
     if parts == 1:
         return [{}]
     key = scan.table.primary_key[0] if scan.table.primary_key else None
-    column = scan.table.column(key) if key else None
+    # A range of a protected column would be in the ledger.
+    column = next((one for one in scan.columns if one.name == key and one.rule is None), None)
     if column is not None and column.native.startswith(_ORDERABLE):
         ordered = await connection.fetchval(_CORRELATION, leaf.schema, leaf.name, key)
         ctid_possible = consistent and leaf.heap and version >= 14
@@ -183,6 +184,9 @@ def window_condition(scan: Scan) -> list[str]:
         bounds.append(f"{name} {'>=' if window.from_start else '>'} {literal(window.start)}::{native}")
     if window.end is not None:
         bounds.append(f"{name} {'<' if window.before_end else '<='} {literal(window.end)}::{native}")
+    if scan.special == "null" and not window.nulls and native.startswith(("timestamp", "date")):
+        # It arrives as NULL, and no range of the destination holds that.
+        bounds.append(f"isfinite({name})")
     choices = [" and ".join(bounds)]
     if window.nulls and (column is None or column.nullable):
         choices.append(f"{name} is null")

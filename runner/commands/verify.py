@@ -45,7 +45,7 @@ def command(
 
     output = Output(json, quiet, debug)
     if proof is not None:
-        return _check_proof(proof, load_job(job, env=env, source=False), output)
+        return _check_proof(proof, load_job(job, env=env, source=False), output, tuple(tables or ()))
     settled = load_job(job, env=env)
     audit = Audit(
         settled,
@@ -59,11 +59,14 @@ def command(
     )
     findings = run_async(audit.run)
     _print_findings(findings, output)
-    wrong = [finding for finding in findings if finding.difference is not None or finding.state == "damaged"]
-    if repair and wrong:
-        merges = "incremental" in make_destination(settled).promises
-        return _repair(settled, wrong, output, job, state_dir, yes=yes, merges=merges)
-    return 0 if all(finding.good for finding in findings) else 1
+    good = all(finding.good for finding in findings)
+    wrong = [finding for finding in findings if finding.wrong]
+    if not (repair and wrong):
+        return 0 if good else 1
+    merges = "incremental" in make_destination(settled).promises
+    code = _repair(settled, wrong, output, job, state_dir, yes=yes, merges=merges)
+    others = all(finding.good for finding in findings if not finding.wrong)
+    return code if code or others else 1
 
 
 def _repair(
@@ -80,23 +83,23 @@ def _repair(
     from runner.commands.summary import print_result
     from runner.settling import Options
 
-    refused = [finding for finding in wrong if finding.plan.mode == "snapshot"]
-    repaired = [finding for finding in wrong if finding not in refused]
+    refused = [finding for finding in wrong if finding.beyond_repair]
+    repaired = [finding for finding in wrong if not finding.beyond_repair]
     _say("\nto repair:")
-    parts = {finding.plan.name: finding.repair if merges else None for finding in repaired}
+    parts = {finding.name: finding.repair if merges else None for finding in repaired}
     for finding in repaired:
-        part, found = parts[finding.plan.name], finding.difference
+        part, found = parts[finding.name], finding.difference
         what = "the whole table" if part is None or found is None else f"{len(part.prefixes)} of {found.parts} parts"
-        _say(f"  {finding.plan.name}: read {what} again and replace it")
+        _say(f"  {finding.name}: read {what} again and replace it")
     for finding in refused:
-        _say(f"  {finding.plan.name}: mode snapshot keeps history, which cannot be read again; left alone")
+        _say(f"  {finding.name}: left alone: {finding.beyond_repair}")
     if not repaired:
         return 1
     if not yes:
         _say("nothing was changed; add --yes to do it")
         return 1
     options = Options(
-        only=tuple(finding.plan.name for finding in repaired),
+        only=tuple(finding.name for finding in repaired),
         verify="hash",
         repair=parts,
     )
@@ -105,17 +108,24 @@ def _repair(
     return result.exit_code or int(bool(refused))
 
 
-def _check_proof(path: Path, settled: SettledJob, output: Output) -> int:
+def _check_proof(path: Path, settled: SettledJob, output: Output, only: tuple[str, ...]) -> int:
     from runner.commands.assembly import make_destination
+    from runner.errors import UsageError
+    from runner.job import matches
     from runner.proof import Checked, check, read_proof
 
     proof = read_proof(path)
+    if proof["job"] != settled.job.name:
+        raise UsageError(f"The proof is of the job {proof['job']!r}, and this job is {settled.job.name!r}.")
+    if only:
+        kept = [one for one in proof["tables"] if any(matches(pattern, one["table"]) for pattern in only)]
+        proof = {**proof, "tables": kept}
     writer = make_destination(settled).writer(proof["dataset"])
     try:
         found = check(proof, writer, writer.read_state(None))
     finally:
         writer.close()
-    good = all(one.state == "equal" for one in found)
+    good = bool(found) and all(one.state == "equal" for one in found)
     if output.json:
         rows = [one.__dict__ for one in found]
         _say_json({"run": proof["run"], "root": proof["root"], "equal": good, "tables": rows})
@@ -147,7 +157,7 @@ def _print_findings(findings: list[Finding], output: Output) -> None:
             words += f": {redact(finding.error.message)}"
         if finding.difference is not None:
             words += f": {finding.difference.sentence()}"
-        rows.append((finding.state, finding.plan.name, words))
+        rows.append((finding.state, finding.name, words))
     _print_rows(rows, quiet=output.quiet)
     equal = sum(finding.state == "equal" for finding in findings)
     _say(f"{equal} of {len(findings)} tables are equal to the source, value by value")

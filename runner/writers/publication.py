@@ -99,7 +99,7 @@ class Publisher:
         carried: Fingerprint | None
         if self.publication.mode == "snapshot":
             carried = self._add_versions(staged)
-        elif self.publication.replace or self.existing is None:
+        elif self.existing is None or (self.publication.replace and not self._keeps_marked):
             carried = self._replace(staged)
         else:
             carried = self._merge(staged)
@@ -193,8 +193,8 @@ class Publisher:
         self.writer.fit_columns(self.cursor, self.target, self.existing)
         replaced = self._make_room(carries=self._carries(staged))
         self.writer.insert_rows(self.cursor, self.target)
-        if staged is None:
-            return None
+        if staged is None or self.publication.replace:
+            return staged
         if replaced is None:
             return self._hash_published()
         assert self.newest is not None
@@ -210,9 +210,11 @@ class Publisher:
     def _make_room(self, *, carries: bool) -> Fingerprint | None:
         conditions = []
         publication = self.publication
+        if publication.replace:
+            conditions.append("1 = 1")
         if publication.range is not None:
             conditions.append(self._range_condition(publication.range))
-        if publication.slice is not None:
+        if publication.slice is not None and self._deletes:
             conditions.append(self.writer.dialect.within(publication.slice, self._published_fields()))
         # Rows marked as deleted are neither of a range nor of a slice: they are history.
         present = self.writer.present(self.cursor, self.target)
@@ -225,6 +227,12 @@ class Publisher:
                 replaced += self._hash_published(condition)
             self.cursor.execute(f"delete from {self.table} where {condition}")
         return replaced if carries else None
+
+    @property
+    def _deletes(self) -> bool:
+        """Whether rows that the source does not have may go: else only rows with the keys that come are replaced."""
+        merges = self.publication.mode == "incremental" and bool(self.target.key)
+        return not merges or self.publication.deletion is not None or self.publication.compares
 
     def _range_condition(self, bounds: Range) -> str:
         column = next(column for column in self.target.columns if column.name == bounds.column)
@@ -255,12 +263,13 @@ class Publisher:
         # Equal rows without a key are versions of their own, told apart by their number.
         version = writer.dialect.hash(self.target.fields())
         numbered = self._numbered(self.columns, version, self.stage)
-        gone = f"{VALID_TO} is null and {VERSION} not in (select _runner_version from ({numbered}) s)"
+        staged_one = f"select 1 from ({numbered}) _runner_s where _runner_version = {self.table}.{VERSION}"
+        gone = f"{VALID_TO} is null and not exists ({staged_one})"
         cursor.execute(f"update {self.table} set {VALID_TO} = now() where {gone}")
         cursor.execute(
             f"insert into {self.table} ({self.columns}, {VALID_FROM}, {VALID_TO}, {VERSION}) "
-            f"select {self.columns}, now(), null, _runner_version from ({numbered}) s "
-            f"where _runner_version not in (select {VERSION} from {self.table} where {VALID_TO} is null)"
+            f"select {self.columns}, now(), null, _runner_version from ({numbered}) _runner_s where not exists "
+            f"(select 1 from {self.table} where {VALID_TO} is null and {self.table}.{VERSION} = _runner_version)"
         )
         cursor.execute(f"drop table {self.stage}")
         return staged
@@ -276,8 +285,8 @@ class Publisher:
         current = f"{self.table} where {VALID_TO} is null"
         numbered = self._numbered(f"{row} as _runner_row", version, current, names="_runner_row")
         self.cursor.execute(
-            f"update {self.table} set {VERSION} = s._runner_version from ({numbered}) s "
-            f"where {self.table}.{row} = s._runner_row"
+            f"update {self.table} set {VERSION} = _runner_s._runner_version from ({numbered}) _runner_s "
+            f"where {self.table}.{row} = _runner_s._runner_row"
         )
 
     def _numbered(self, columns: str, version: str, source: str, names: str | None = None) -> str:
@@ -364,6 +373,11 @@ class Publisher:
             self.outcome.deleted += gone
             self.outcome.parts = {}
         return carried
+
+    @property
+    def _keeps_marked(self) -> bool:
+        """Whether the table has rows marked as deleted, which are kept when all others are replaced."""
+        return self._marked and DELETED_AT not in {column.name for column in self.target.columns}
 
     @property
     def _marked(self) -> bool:
