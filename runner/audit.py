@@ -78,6 +78,10 @@ class Finding:
     @property
     def wrong(self) -> bool:
         """Whether the destination is not as it should be, so that reading again helps."""
+        if self.state == "changed since" and self.plan is not None and self.difference is not None:
+            # Late rows, or a new column: merging them by key takes nothing away.
+            counts = self.difference.counts
+            return self.plan.mode == "incremental" and bool(counts.get("missing") or counts.get("changed"))
         return self.state == "damaged" or (self.state == "different" and self.difference is not None)
 
     @property

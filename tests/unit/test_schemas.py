@@ -24,7 +24,9 @@ def test_aliases_and_strictness(schemas):
     assert entry["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("SourceSpec", ["postgres"]), ("DestinationSpec", ["duckdb", "postgres"])])
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("SourceSpec", ["postgres"]), ("DestinationSpec", ["duckdb", "filesystem", "postgres"])]
+)
 def test_installed_plug_ins_are_alternatives(schemas, name, kinds):
     alternatives = schemas["connections.schema.json"]["$defs"][name]["anyOf"]
     titles = [one["title"] for one in alternatives if "title" in one]
