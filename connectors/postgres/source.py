@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -175,8 +176,11 @@ class PostgresSession:
             largest += f" filter (where isfinite({cursor}))"
         ceiling = largest
         if timed:
-            # Writers that began before the snapshot may still commit rows stamped with their very start.
-            oldest = f"('{self.oldest_writer.isoformat()}'::timestamptz - interval '1 microsecond')"
+            # Writers that began before the snapshot may still commit rows stamped with their very start, which a
+            # column of fewer digits rounds, also down.
+            digits = re.search(r"\((\d)\)", native)
+            step = f"interval '{10 ** -int(digits[1] if digits else 6):f} seconds'"
+            oldest = f"('{self.oldest_writer.isoformat()}'::timestamptz - {step})"
             if "with time zone" not in native:
                 # What now() left in such a column is the writer's local time: by default the database's zone.
                 oldest = f"({oldest} at time zone {literal(self.zone)})"

@@ -248,6 +248,7 @@ class Publisher:
         own += f", {quote(VERSION)} {writer.text_type}"
         if self.existing is None or self.publication.replace:
             if self.existing is not None:
+                self._note_changes(self.existing)
                 cursor.execute(f"drop table {self.table}")
             cursor.execute(f"create table {self.table} as select {self.columns} from {self.stage} where 1 = 0")
             self._add_columns(own)
