@@ -82,12 +82,15 @@ group by r.oid
 """
 
 # What a table is stored in now, whatever an old snapshot shows: these functions ask the server's caches and
-# not the snapshot. A column that was dropped has no privilege to be asked for, also when its name came back.
+# not the snapshot. A column that was dropped has no privilege to be asked for, also when its name came back; one
+# that was renamed has another identity.
 STORAGE = """
 select (select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
         from (select relid as oid from pg_partition_tree($1::oid::regclass) union select $1::oid) l)
     || '/' || (select count(*) from unnest($2::int2[]) a(attnum)
                where has_column_privilege($1::oid, a.attnum, 'select') is not null)
+    || '/' || (select md5(string_agg(i.identity, ',' order by a.attnum)) from unnest($2::int2[]) a(attnum),
+               pg_identify_object('pg_class'::regclass, $1::oid, a.attnum) i)
 """
 
 HAS_FOREIGN = """
