@@ -86,7 +86,7 @@ _refresh = st.just(("refresh",))
 _step = st.one_of(_write, _write, _write, _hold, _release, _run, _run, _kill, _kill, _refresh, _shake)
 _history = st.lists(_step, min_size=4, max_size=12)
 
-_EXAMPLES = int(os.environ.get("HISTORIES") or 3)
+_EXAMPLES = int(os.environ.get("HISTORIES") or 2)
 _SETTINGS = settings(
     max_examples=_EXAMPLES,
     derandomize="HISTORIES" not in os.environ,
