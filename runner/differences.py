@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from runner.rowhash import SHOWN, Digest, Fingerprint, Slice, by_prefix, total
+from runner.rowhash import NULL, SHOWN, Digest, Fingerprint, Slice, by_prefix, total
 
 _ROWS_PER_PART = 300
 _MOST_DIGITS = 4
@@ -241,9 +241,10 @@ def _name(side: Side, row: _Row) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a value's canonical text as people write it: without the length that stands before text."""
-    if text in ("~", "-1,"):
+    """Return a value's text as people write it."""
+    if text == NULL:
         return "NULL"
-    length, comma, rest = text.partition(",")
+    if not text.startswith('"'):
+        return text
     cut = len(text) >= SHOWN
-    return rest if comma and length.isdigit() and (cut or len(rest.encode()) == int(length)) else text
+    return (text[1:] if cut else text[1:-1]).replace('""', '"')

@@ -61,10 +61,11 @@ class LocalExecutor:
         """
         async with spool.writer(chunk.id, scan.arrow_schema, reserved) as out:
             hasher = Hasher(hash_fields(scan.columns)) if self._hashes else None
+            ruled = not Protector(scan.columns, self._hash_key).idle
             async with self._slots, self.batches(session, scan, chunk) as (reading, batches):
                 async for batch in batches:
                     if hasher is not None:
-                        await anyio.to_thread.run_sync(hasher.add, batch)
+                        await anyio.to_thread.run_sync(_hash, hasher, batch, None if ruled else reading)
                     await out.write(batch)
             if self._verify and reading.source_rows is not None and reading.source_rows != out.rows:
                 raise VerifyFailed(
@@ -99,6 +100,14 @@ class LocalExecutor:
 
         async with session.read(scan, chunk) as reading:
             yield reading, protected(reading)
+
+
+def _hash(hasher: Hasher, batch: pa.RecordBatch, reading: Reading | None) -> None:
+    lines = reading.lines() if reading is not None else None
+    if lines is None:
+        hasher.add(batch)
+    else:
+        hasher.add_lines(lines)
 
 
 def hash_fields(columns: Sequence[Column]) -> list[Field]:

@@ -1,19 +1,21 @@
-"""A hash of rows by value, the same in Arrow, DuckDB and PostgreSQL, and sums of it that do not depend on order.
+r"""A hash of rows by value, the same in Arrow, DuckDB and PostgreSQL, and sums of it that do not depend on order.
 
-A row becomes text, its fields joined by commas in the order of the plan::
+A row becomes a line of text, its fields in the order of the plan, U+001F between them, U+001E for NULL::
 
-    integer, boolean, date, time, timestamp   a number: 0 or 1, days since 1970, microseconds of the day,
-                                              microseconds since 2000
-    decimal                                   its digits, as many after the point as the plan says
-    float                                     the bits in hex; nan
-    text, JSON                                its length in bytes, a comma, the text
-    binary                                    its length in bytes, a comma, hex
-    NULL                                      ~ for those of fixed form, -1 and nothing for the others
+    integer          its digits
+    boolean          t or f
+    decimal          its digits, as many after the point as the plan says
+    float            the bits in hex; nan
+    date, time       ISO 8601: 2024-01-31, 08:30:00.5, 2024-01-31 08:30:00.5, and +00 after a moment in UTC
+    binary           \x and hex
+    text, JSON       the text; in quotes, its own doubled, where it holds U+001F, a quote or an end of line, or is
+                     U+001E itself
 
-which no two different rows have in common. Its MD5 (RFC 1321) is the row's hash; a set of rows has how many
-they are and the sums of both halves of their hashes, modulo 2**64. Sums add up: those of the chunks give that of
-the table, and taking rows away is a subtraction. MD5 is chosen for being everywhere and cheap: it finds
-accidents, it is no seal against somebody who forges.
+which no two different rows have in common. It is the CSV (RFC 4180) that PostgreSQL's COPY writes with these two
+characters, so that what streams from there is hashed as it came, floats excepted. Its MD5 (RFC 1321) is the row's
+hash; a set of rows has how many they are and the sums of both halves of their hashes, modulo 2**64. Sums add up:
+those of the chunks give that of the table, and taking rows away is a subtraction. MD5 is chosen for being everywhere
+and cheap: it finds accidents, it is no seal against somebody who forges.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ import pyarrow as pa
 
 from runner.naming import literal, quote
 
+SEPARATOR, NULL = "\x1f", "\x1e"
+_SEPARATOR, _NULL = "chr(31)", "chr(30)"
 _MODULUS = 2**64
 # PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS).
 _MOST_ARGUMENTS = 90
@@ -124,8 +128,8 @@ class Dialect(abc.ABC):
     """SQL that hashes rows."""
 
     @abc.abstractmethod
-    def arguments(self, field: Field) -> list[str]:
-        """Return the fields of a column's text, as SQL that is never NULL."""
+    def argument(self, field: Field) -> str:
+        """Return a column's text, as SQL that is never NULL."""
 
     @abc.abstractmethod
     def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
@@ -138,11 +142,7 @@ class Dialect(abc.ABC):
 
     def text(self, fields: Sequence[Field]) -> str:
         """Return the SQL of a row's text."""
-        parts = [argument for field in fields for argument in self.arguments(field)]
-        while len(parts) > _MOST_ARGUMENTS:
-            groups = [parts[start : start + _MOST_ARGUMENTS] for start in range(0, len(parts), _MOST_ARGUMENTS)]
-            parts = [f"concat_ws(',', {', '.join(group)})" for group in groups]
-        return f"concat_ws(',', {', '.join(parts)})"
+        return _joined([self.argument(field) for field in fields])
 
     def digest(self, text: str) -> str:
         """Return the SQL of a text's MD5, 32 hex digits."""
@@ -187,23 +187,32 @@ class Dialect(abc.ABC):
         if ask.digits:
             prefix = f"substr({self.hash(_chosen(fields, ask.key))}, 1, {ask.digits})"
         others = {"g": group, "p": prefix} if group else {"p": prefix}
+        return self.summed(self.text(fields), others, source)
+
+    def summed(self, text: str, others: Mapping[str, str], source: str) -> str:
+        """Return the query of the sums of rows' hashes, told apart by ``others``."""
         names = ", ".join(others)
-        inner = self.halved(self.text(fields), others, source)
-        return f"select {names}, count(*), sum(high), sum(low) from ({inner}) x group by {names}"
+        return (
+            f"select {names}, count(*), sum(high), sum(low) from ({self.halved(text, others, source)}) x "
+            f"group by {names}"
+        )
 
 
 class DuckDBDialect(Dialect):
     """DuckDB, which hashes Arrow too."""
 
-    def arguments(self, field: Field) -> list[str]:
+    def argument(self, field: Field) -> str:
         sql, kind = field.sql, field.type
         if pa.types.is_string(kind):
             text = sql if field.verbatim else f"{sql}::varchar"
-            return _counted(f"strlen({text})", text, field.nullable)
+            signs = ("'\"'", "chr(10)", "chr(13)", _SEPARATOR)
+            special = " or ".join(f"contains({text}, {sign})" for sign in signs)
+            value = f"case when {special} or {text} = {_NULL} then {_quoted(text)} else {text} end"
+            return f"coalesce({value}, {_NULL})" if field.nullable else value
         if pa.types.is_binary(kind):
-            return _counted(f"octet_length({sql})", f"lower(hex({sql}))", field.nullable)
-        if pa.types.is_boolean(kind):
-            value = f"{sql}::int"
+            value = f"'\\x' || lower(hex({sql}))"
+        elif pa.types.is_boolean(kind):
+            value = f"case when {sql} then 't' when not {sql} then 'f' end"
         elif pa.types.is_floating(kind):
             single = kind == pa.float32() and field.wider
             same = f"try_cast({sql} as float)" if single else f"{sql}::double" if field.wider else sql
@@ -216,15 +225,13 @@ class DuckDBDialect(Dialect):
             if field.wider or kind.scale == kind.precision:
                 # DuckDB prints no zero before the point where there is no digit for it: .5 as a DECIMAL(1,1).
                 value = rf"regexp_replace(({value})::varchar, '^(-?)[.]', '\10.')"
-        elif pa.types.is_date(kind):
-            value = f"{sql} - date '1970-01-01'"
-        elif pa.types.is_time(kind):
-            value = f"epoch_us({sql})"
-        elif pa.types.is_timestamp(kind):
-            value = f"epoch_us({sql}) - 946684800000000"
+        elif pa.types.is_timestamp(kind) and kind.tz:
+            # A cast of the moment itself would ask ICU for the session's zone.
+            plain = f"make_timestamp(epoch_us({sql}))::varchar || '+00'"
+            value = f"case when isfinite({sql}) then {plain} else {sql}::varchar end"
         else:
             value = sql
-        return [f"coalesce(({value})::varchar, '~')" if field.nullable else f"({value})"]
+        return f"coalesce(({value})::varchar, {_NULL})" if field.nullable else f"({value})"
 
     def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
         query = f"select {_named(others)}, md5_number({text}) as h {source}"
@@ -251,38 +258,45 @@ class PostgresDialect(Dialect):
     def __init__(self, *, converts: bool = False) -> None:
         self._converts = converts
 
-    def _bytes(self, text: str) -> str:
-        return f"convert_to({text}, 'UTF8')" if self._converts else text
-
     def digest(self, text: str) -> str:
-        return f"md5({self._bytes(text)})"
+        return f"md5(convert_to({text}, 'UTF8'))" if self._converts else super().digest(text)
 
-    def arguments(self, field: Field) -> list[str]:
+    def text(self, fields: Sequence[Field]) -> str:
+        line = super().text(fields)
+        texts = [self._text(field) for field in fields if pa.types.is_string(field.type)]
+        if not texts:
+            return line
+        # To look for what asks for quotes costs as much as the hash: all texts of a row at once.
+        suspicious = rf"""({_joined(texts, "' '")}) collate "C" ~ '["\n\r\u001e\u001f]'"""
+        quoted = _joined([self.argument(field, quotes=True) for field in fields])
+        return f"case when {suspicious} then {quoted} else {line} end"
+
+    def argument(self, field: Field, *, quotes: bool = False) -> str:
         sql, kind = field.sql, field.type
         if pa.types.is_string(kind):
-            # concat() takes a type's own output function, as COPY does; a cast to text would trim char(n).
-            text = f"({sql})::text" if field.verbatim else f"concat({sql})"
-            if not field.verbatim and field.nullable:
-                text = f"case when {sql} is distinct from null then concat({sql}) end"
-            return _counted(f"octet_length({self._bytes(text)})", text, field.nullable)
-        if pa.types.is_binary(kind):
-            return _counted(f"octet_length({sql})", f"encode({sql}, 'hex')", field.nullable)
-        if pa.types.is_boolean(kind):
-            value = f"({sql})::int"
+            value = self._text(field)
+            if quotes:
+                # Collated as bytes: a column's own collation may forbid to search in it.
+                text = f'({value}) collate "C"'
+                special = rf"""{text} ~ '["\n\r\u001f]' or {text} = {_NULL}"""
+                value = f"case when {special} then {_quoted(text)} else {value} end"
+        elif pa.types.is_boolean(kind):
+            value = f"case when {sql} then 't' when not {sql} then 'f' end"
         elif pa.types.is_floating(kind):
             value = self._float(sql, single=kind == pa.float32(), wider=field.wider)
         elif pa.types.is_decimal(kind):
             value = _rounded(sql, f"round({sql}, {kind.scale})", "text") if field.wider else sql
-        elif pa.types.is_date(kind):
-            value = f"case when isfinite({sql}) then ({sql} - date '1970-01-01')::text else ({sql})::text end"
-        elif pa.types.is_time(kind):
-            value = f"(extract(epoch from {sql}) * 1000000)::bigint"
-        elif pa.types.is_timestamp(kind):
-            send = "timestamptz_send" if kind.tz else "timestamp_send"
-            value = f"('x' || encode({send}({sql}), 'hex'))::bit(64)::bigint"
         else:
             value = sql
-        return [f"coalesce(({value})::text, '~')" if field.nullable else f"({value})"]
+        return f"coalesce(({value})::text, {_NULL})" if field.nullable else f"({value})"
+
+    def _text(self, field: Field) -> str:
+        """Return the SQL of a text; NULL is NULL."""
+        if field.verbatim:
+            return f"({field.sql})::text"
+        # concat() takes a type's own output function, as COPY does; a cast to text would trim char(n).
+        text = f"concat({field.sql})"
+        return f"case when {field.sql} is distinct from null then {text} end" if field.nullable else text
 
     def _float(self, sql: str, *, single: bool, wider: bool) -> str:
         bits = f"encode({'float4send' if single else 'float8send'}({sql}), 'hex')"
@@ -330,16 +344,26 @@ class Hasher:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add the rows of a batch."""
-        if self._cursor is None:
-            self._cursor = _memory().cursor()
-        self._cursor.register("batch", pa.Table.from_batches([batch]))
-        try:
-            found = self._cursor.execute(self._sql).fetchall()
-        finally:
-            self._cursor.unregister("batch")
+        found = self._query(pa.Table.from_batches([batch]), self._sql)
         if self._ask.rows:
             self.rows += found
-            return
+        else:
+            self._sum(found)
+
+    def add_lines(self, lines: pa.Array) -> None:
+        """Add rows that are lines already; to the one sum of a digest without parts."""
+        self._sum(self._query(pa.table([lines], ["line"]), DUCKDB.summed("line", {"p": "''"}, "from batch")))
+
+    def _query(self, table: pa.Table, sql: str) -> list[tuple[Any, ...]]:
+        if self._cursor is None:
+            self._cursor = _memory().cursor()
+        self._cursor.register("batch", table)
+        try:
+            return list(self._cursor.execute(sql).fetchall())
+        finally:
+            self._cursor.unregister("batch")
+
+    def _sum(self, found: Iterable[Sequence[Any]]) -> None:
         for prefix, *sums in found:
             self.sums[prefix] = self.sums.get(prefix, Fingerprint()) + Fingerprint.of(*sums)
 
@@ -383,8 +407,16 @@ def _named(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{sql} as {name}" for name, sql in columns.items())
 
 
-def _counted(length: str, text: str, nullable: bool) -> list[str]:
-    return [f"coalesce({length}, -1)", f"coalesce({text}, '')"] if nullable else [length, text]
+def _quoted(text: str) -> str:
+    return f"""'"' || replace({text}, '"', '""') || '"'"""
+
+
+def _joined(parts: Sequence[str], separator: str = _SEPARATOR) -> str:
+    """Return the SQL of a line; PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS)."""
+    while len(parts) > _MOST_ARGUMENTS:
+        groups = [parts[start : start + _MOST_ARGUMENTS] for start in range(0, len(parts), _MOST_ARGUMENTS)]
+        parts = [f"concat_ws({separator}, {', '.join(group)})" for group in groups]
+    return f"concat_ws({separator}, {', '.join(parts)})"
 
 
 def _rounded(sql: str, short: str, text: str) -> str:

@@ -182,6 +182,10 @@ class Reading(Protocol):
 
     def __aiter__(self) -> AsyncIterator[pa.RecordBatch]: ...
 
+    def lines(self) -> pa.Array | None:
+        """Return the rows of the last batch as the lines that ``runner.rowhash`` hashes, if they came as such."""
+        ...
+
 
 class Session(Protocol):
     """One picture of a source."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from runner.errors import Undecodable
+from runner.rowhash import NULL, SEPARATOR
 from runner.source import Scan
 
 _BOM = b"\xef\xbb\xbf"
@@ -18,17 +19,23 @@ _BOM = b"\xef\xbb\xbf"
 class Decoder:
     """Decodes whole rows of one COPY stream.
 
+    The stream is CSV with the separator and the NULL of ``runner.rowhash``; the server quotes a value that equals it.
+
     Args:
         scan: What was selected; its columns in their order.
-        null: The NULL token of the stream, random so that no value equals it unquoted.
+
+    Attributes:
+        exact: Whether every value of the last batch is what its text says.
     """
 
-    def __init__(self, scan: Scan, null: str) -> None:
+    def __init__(self, scan: Scan) -> None:
         self.scan = scan
-        self.null = null
+        self.exact = False
         self.schema = scan.arrow_schema
         self._types = [_wire_type(column.type) for column in scan.columns]
         self._names = [f"{index}" for index in range(len(scan.columns))]
+        # A float is hashed by its bits; a line of one column may be quoted for being the end marker of COPY.
+        self._hashed_as_sent = len(self._types) > 1 and not any(map(pa.types.is_floating, self._types))
 
     def decode(self, data: bytes) -> pa.RecordBatch:
         """Decode whole rows.
@@ -36,10 +43,12 @@ class Decoder:
         Raises:
             Undecodable: A value cannot arrive as it left, and the table does not say what to do.
         """
+        self.exact = True
         try:
             table = self._read(data, self._types)
             arrays = [chunked.combine_chunks() for chunked in table.columns]
         except pa.ArrowInvalid:
+            self.exact = False
             arrays = self._slowly(data)
         arrays = [
             _unhex(array) if column.type == pa.binary() else array
@@ -47,18 +56,32 @@ class Decoder:
         ]
         return pa.RecordBatch.from_arrays([_flat(array) for array in arrays], schema=self.schema)
 
+    def lines(self, data: bytes, rows: int) -> pa.Array | None:
+        """Return rows that were decoded as the lines they are; None where their hash is of another text."""
+        if not self.exact or not self._hashed_as_sent:
+            return None
+        try:
+            table = pacsv.read_csv(
+                _opened(data),
+                _whole(data, ["line"]),
+                # As good as no delimiter: where it occurs after all, the reader refuses the batch.
+                pacsv.ParseOptions(delimiter="\x01", quote_char=False, ignore_empty_lines=False),
+                pacsv.ConvertOptions(check_utf8=False, column_types={"line": pa.string()}),
+            )
+        except pa.ArrowInvalid:
+            return None
+        # A value with an end of line in it is two lines here.
+        return table["line"].combine_chunks() if table.num_rows == rows else None
+
     def _read(self, data: bytes, types: list[pa.DataType]) -> pa.Table:
-        if data.startswith(_BOM):
-            # The reader takes the first byte order mark for its own; this one belongs to a value.
-            data = _BOM + data
         return pacsv.read_csv(
-            pa.BufferReader(data),
-            pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names),
-            pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            _opened(data),
+            _whole(data, self._names),
+            pacsv.ParseOptions(delimiter=SEPARATOR, newlines_in_values=True, ignore_empty_lines=False),
             pacsv.ConvertOptions(
                 check_utf8=False,  # the server converts to UTF-8 and checks what it sends
                 column_types=dict(zip(self._names, types, strict=True)),
-                null_values=[self.null],
+                null_values=[NULL],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 true_values=["t"],
@@ -105,6 +128,15 @@ class Decoder:
                 guidance=f"Move it as text (columns: {{{column}: text}}), or set `special: 'null'` for the table.",
                 column=column,
             ) from None
+
+
+def _opened(data: bytes) -> pa.BufferReader:
+    # The reader takes the first byte order mark for its own; one at the start belongs to a value.
+    return pa.BufferReader(_BOM + data if data.startswith(_BOM) else data)
+
+
+def _whole(data: bytes, names: list[str]) -> pacsv.ReadOptions:
+    return pacsv.ReadOptions(use_threads=False, block_size=len(data) + len(_BOM) + 1, column_names=names)
 
 
 def _parse(text: str, wire: pa.DataType) -> object:

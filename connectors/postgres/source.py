@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from connectors.postgres.faults import DRIVER_ERRORS, translate
 from connectors.postgres.hashes import can_hash, hash_fields
 from runner.errors import SnapshotLost, TableChanged
 from runner.naming import literal, quote
-from runner.rowhash import Digest, PostgresDialect
+from runner.rowhash import NULL, SEPARATOR, Digest, PostgresDialect
 from runner.source import Chunk, Mark, Position, Scan, Table
 from runner.tasks import task_group
 
@@ -235,12 +234,11 @@ class PostgresSession:
         table = scan.table
         relation = _relation(scan, chunk)
         async with self._locked(scan, chunk) as connection:
-            null = secrets.token_hex(8)
-            reading = CopyReading(Decoder(scan, null))
+            reading = CopyReading(Decoder(scan))
             query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk, self.dialect))}"
             send, receive = anyio.create_memory_object_stream[bytes](1)
             async with task_group() as group:
-                group.start_soon(reading.pump, connection, query, null, send, table.qualified)
+                group.start_soon(reading.pump, connection, query, send, table.qualified)
                 reading.stream = receive
                 try:
                     yield reading
@@ -287,12 +285,12 @@ class CopyReading:
         self.source_rows: int | None = None
         self.stream: MemoryObjectReceiveStream[bytes] | None = None
         self._decoder = decoder
+        self._last = (b"", 0)
 
     async def pump(
         self,
         connection: asyncpg.Connection[Any],
         query: str,
-        null: str,
         send: MemoryObjectSendStream[bytes],
         table: str,
     ) -> None:
@@ -309,7 +307,9 @@ class CopyReading:
 
         with send:
             try:
-                status = await connection.copy_from_query(query, output=take, format="csv", null=null)
+                status = await connection.copy_from_query(
+                    query, output=take, format="csv", delimiter=SEPARATOR, null=NULL
+                )
             except DRIVER_ERRORS as error:
                 raise translate(error, table=table) from error
             if gathered:
@@ -319,7 +319,12 @@ class CopyReading:
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         assert self.stream is not None
         async for data in self.stream:
-            yield await anyio.to_thread.run_sync(self._decoder.decode, data)
+            batch = await anyio.to_thread.run_sync(self._decoder.decode, data)
+            self._last = data, batch.num_rows
+            yield batch
+
+    def lines(self) -> pa.Array | None:
+        return self._decoder.lines(*self._last)
 
 
 def _where(text: str) -> str:

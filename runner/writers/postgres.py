@@ -404,7 +404,7 @@ def _session_dsn(dsn: str) -> str:
         "application_name": "orchestra-runner",
         "options": f"-c lock_timeout=60s -c idle_in_transaction_session_timeout=10min "
         f"-c statement_timeout=6h {own.get('options', '')} "
-        "-c TimeZone=UTC -c client_encoding=UTF8",
+        "-c TimeZone=UTC -c DateStyle=ISO -c bytea_output=hex -c client_encoding=UTF8",
     }
     return str(make_dsn(**found))
 

@@ -219,20 +219,26 @@ def _misread(monkeypatch: pytest.MonkeyPatch, column: str = "n") -> set[str]:
     return seen
 
 
-def test_a_value_decoded_wrong_passes_hash_because_both_sides_have_it(
+def test_a_value_decoded_wrong_is_found_where_the_rows_are_hashed_as_they_came(
     source: Database, project: Project, cli: Cli, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _create(source, "keys_read")
+    _create(source, "keys_read", "keys_float")
+    source.execute("alter table keys_float add f float8 default 0.1")
     _job(project, kind, "public.*: {mode: full}")
     _misread(monkeypatch)
-    assert cli("backfill", "job.yml", "--verify", "hash").code == 0
-    assert _read(kind, project, source, "select count(*) from raw.keys_read where n <> 7 * id") == [(1,)]
+    answer = cli("backfill", "job.yml", "--verify", "hash", "--json")
+    assert (answer.code, list(_failed(answer))) == (1, ["keys_read"])
+    assert "1 changed row (columns n): id=" in _failed(answer)["keys_read"]
+    # A float is hashed by its bits, after the decoding.
+    assert _read(kind, project, source, "select count(*) from raw.keys_float where n <> 7 * id") == [(1,)]
 
 
 def test_a_value_decoded_wrong_is_found_by_a_second_look_at_the_source(
     source: Database, project: Project, cli: Cli, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _create(source, "keys_read", "ctids_read", "whole_read")
+    tables = ("keys_read", "ctids_read", "whole_read")
+    _create(source, *tables)
+    source.execute(*(f"alter table {name} add f float8 default 0.1" for name in tables))
     _job(project, kind, "public.*: {mode: full}", "public.ctids_read: {columns: {note: hash}}")
     seen = _misread(monkeypatch)
     answer = cli("backfill", "job.yml", "--verify", "source", "--json")
@@ -371,7 +377,7 @@ def test_a_source_in_another_encoding_is_streamed_again(
 ) -> None:
     with _database(source.server, encoding) as other:
         project.environ["SOURCE_DSN"] = other.dsn
-        other.execute(f"create table t as select i as n, '{town} ' || i as note from generate_series(1, 9) i")
+        other.execute(f"create table t as select i as n, i / 8::float8 as f, '{town} ' || i as note from generate_series(1, 9) i")
         _job(project, "duckdb", "public.t: {mode: full}")
         assert cli("backfill", "job.yml", "--verify", "source").code == 0
         assert project.query("select note from raw.t where n = 9") == [(f"{town} 9",)]

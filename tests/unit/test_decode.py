@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from connectors.postgres.decode import Decoder
 from runner.errors import Undecodable
+from runner.executor import hash_fields
+from runner.rowhash import NULL, SEPARATOR, Hasher
 from runner.source import Column, Scan, Table
 
-NULL = "5f4dcc3b5aa765d6"
 UTC = pa.timestamp("us", "UTC")
 NAIVE = pa.timestamp("us")
 MONEY = pa.decimal128(10, 2)
@@ -26,7 +27,7 @@ def scan(*types: pa.DataType, special: str = "error") -> Scan:
 
 def decode(data: bytes | str, *types: pa.DataType, special: str = "error") -> list[tuple]:
     raw = data.encode() if isinstance(data, str) else data
-    batch = Decoder(scan(*types, special=special), NULL).decode(raw)
+    batch = Decoder(scan(*types, special=special)).decode(raw)
     batch.validate(full=True)
     assert batch.schema.types == list(types)
     return list(zip(*[column.to_pylist() for column in batch.columns], strict=True))
@@ -40,11 +41,15 @@ def copy_csv(rows: list[tuple[str | None, ...]]) -> str:
         for value in row:
             if value is None:
                 fields.append(NULL)
-            elif value == NULL or (len(row) == 1 and value == "\\.") or any(sign in value for sign in ',"\n\r'):
+            elif (
+                value == NULL
+                or (len(row) == 1 and value == "\\.")
+                or any(sign in value for sign in SEPARATOR + '"\n\r')
+            ):
                 fields.append('"' + value.replace('"', '""') + '"')
             else:
                 fields.append(value)
-        lines.append(",".join(fields) + "\n")
+        lines.append(SEPARATOR.join(fields) + "\n")
     return "".join(lines)
 
 
@@ -95,7 +100,7 @@ def test_every_type(kind, texts, values):
 
 @pytest.mark.parametrize(("kind", "texts", "values"), VALUES, ids=KINDS)
 def test_every_type_beside_a_value_that_takes_the_slow_path(kind, texts, values):
-    lines = "".join(f"{text},infinity\n" for text in [*texts, NULL])
+    lines = "".join(f"{text}{SEPARATOR}infinity\n" for text in [*texts, NULL])
     rows = decode(lines, kind, pa.date32(), special="null")
     assert rows == [(value, None) for value in [*values, None]]
 
@@ -106,14 +111,14 @@ def test_float_nan_is_a_value():
 
 
 def test_null_is_not_the_empty_string():
-    data = f'{NULL},,"{NULL}",""\n'
+    data = SEPARATOR.join((NULL, "", f'"{NULL}"', '""')) + "\n"
     assert decode(data, *[pa.string()] * 4) == [(None, "", NULL, "")]
 
 
 @pytest.mark.parametrize("data", ["\n", "\n\n\n", f"{NULL}\n\n", 'a\n\n""\n'])
 def test_one_column_of_empty_strings(data):
     values = [row[0] for row in decode(data, pa.string())]
-    expected = [None if line == NULL else line.strip('"') for line in data.splitlines()]
+    expected = [None if line == NULL else line.strip('"') for line in data[:-1].split("\n")]
     assert values == expected
 
 
@@ -123,11 +128,12 @@ def test_newlines_quotes_and_commas():
 
 
 def test_spaces_stay():
-    assert decode(" a , \n", pa.string(), pa.string()) == [(" a ", " ")]
+    assert decode(f" a {SEPARATOR} \n", pa.string(), pa.string()) == [(" a ", " ")]
 
 
 def test_a_byte_order_mark_is_text_like_any_other():
-    assert decode("\ufeffmarked,a\n\ufeff,b\n", pa.string(), pa.string()) == [("\ufeffmarked", "a"), ("\ufeff", "b")]
+    rows = [("\ufeffmarked", "a"), ("\ufeff", "b")]
+    assert decode(copy_csv(rows), pa.string(), pa.string()) == rows
 
 
 def test_bytea_in_any_mixture():
@@ -165,30 +171,68 @@ def test_what_cannot_arrive_as_it_left_is_refused(kind, text):
 @pytest.mark.parametrize(("kind", "text"), SPECIAL)
 def test_or_becomes_null_where_the_table_says_so(kind, text):
     good = {MONEY: "1.00", pa.date32(): "2024-01-01", pa.time64("us"): "01:00:00"}.get(kind, "2024-01-01 00:00:00")
-    rows = decode(f"{text},a\n{good},b\n", kind, pa.string(), special="null")
+    rows = decode(f"{text}{SEPARATOR}a\n{good}{SEPARATOR}b\n", kind, pa.string(), special="null")
     assert rows[0] == (None, "a")
     assert rows[1][0] is not None
 
 
 def test_bytes_that_are_not_utf8():
     with pytest.raises(Undecodable, match="'c1' holds bytes that are not UTF-8"):
-        decode(b"NaN,\xff\xfe\n", MONEY, pa.string(), special="null")
+        decode(b"NaN\x1f\xff\xfe\n", MONEY, pa.string(), special="null")
 
 
 def test_rows_that_cannot_be_parsed():
     with pytest.raises(Undecodable, match="cannot be parsed"):
-        decode("1,2,3\n", pa.int32(), pa.int32())
+        decode("1\x1f2\x1f3\n", pa.int32(), pa.int32())
 
 
 def test_columns_may_share_a_name_with_nothing():
     columns = (Column("0", pa.string()), Column('we"ird,', pa.string()))
     found = Scan(Table("s", "t", columns), columns)
-    batch = Decoder(found, NULL).decode(b"a,b\n")
+    batch = Decoder(found).decode(b"a\x1fb\n")
     assert batch.to_pydict() == {"0": ["a"], 'we"ird,': ["b"]}
 
 
+WIRE = {
+    kind: tuple(zip(texts, values, strict=True)) for kind, texts, values in VALUES if not pa.types.is_floating(kind)
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), kinds=st.lists(st.sampled_from([*WIRE, pa.string()]), min_size=1, max_size=4))
+def test_lines_have_the_hash_of_the_rows_that_they_are(data, kinds):
+    cell = [
+        st.none() | (cells if kind == pa.string() else st.sampled_from([t for t, _ in WIRE[kind]])) for kind in kinds
+    ]
+    raw = copy_csv(data.draw(st.lists(st.tuples(*cell), min_size=1, max_size=5))).encode()
+    decoder = Decoder(scan(*kinds))
+    batch = decoder.decode(raw)
+    lines = decoder.lines(raw, batch.num_rows)
+    if lines is None:
+        assert len(kinds) == 1 or b"\r" in raw or b"\x01" in raw or raw.count(b"\n") > batch.num_rows
+        return
+    decoded, sent = (Hasher(hash_fields(decoder.scan.columns)) for _ in range(2))
+    decoded.add(batch)
+    sent.add_lines(lines)
+    assert sent.total == decoded.total
+
+
+def test_no_lines_where_their_hash_would_be_of_another_text():
+    for kinds, raw, special in (
+        ((pa.float64(), pa.int32()), b"1.5\x1f1\n", "error"),
+        ((pa.string(),), b'"\\."\n', "error"),
+        ((pa.date32(), pa.int32()), b"infinity\x1f1\n", "null"),
+        ((pa.string(), pa.int32()), b'"a\nb"\x1f1\n', "error"),
+        ((pa.string(), pa.int32()), b"a\x01b\x1f1\n", "error"),
+    ):
+        decoder = Decoder(scan(*kinds, special=special))
+        assert decoder.lines(raw, decoder.decode(raw).num_rows) is None
+
+
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
-cells = st.one_of(st.none(), texts, st.sampled_from(['"', '""', ",", "\n", "\r\n", "\\.", NULL, "", " ", "\ufeff"]))
+cells = st.one_of(
+    st.none(), texts, st.sampled_from(['"', '""', SEPARATOR, "\n", "\r\n", "\\.", NULL, "", " ", "\ufeff"])
+)
 
 
 @settings(max_examples=300, deadline=None)
