@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.environments import NotInstalled, environment
 
 _START_SECONDS = 30.0
 # It ends with its standard input, which nobody but us holds open: so it ends when we do, however that is.
@@ -57,7 +55,12 @@ class Moto:
 @contextlib.contextmanager
 def moto() -> Iterator[Moto]:
     """Run moto's server on a free port of the loopback."""
-    python = _environment("moto")
+    try:
+        python = environment(Path(__file__).with_name("moto.txt"))
+    except NotInstalled as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -82,46 +85,6 @@ def moto() -> Iterator[Moto]:
     finally:
         process.kill()
         process.communicate()
-
-
-def _environment(name: str) -> Path:
-    """Return the Python of an emulator's environment, made from its requirements on first use."""
-    requirements = Path(__file__).with_name(f"{name}.txt")
-    stamp = f"{sys.version_info[:2]} {requirements.read_text('utf-8')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orchestra-blueprints"
-    made = cache / f"{name}-{hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()}"
-    if not made.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
-        try:
-            _install(making, requirements)
-            with contextlib.suppress(OSError):  # another worker was first
-                making.rename(made)
-        except (OSError, subprocess.CalledProcessError) as error:
-            message = f"{name} cannot be installed: {error}"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return made / "bin" / "python"
-
-
-def _install(folder: Path, requirements: Path) -> None:
-    uv = shutil.which("uv")
-    python = str(folder / "bin" / "python")
-    if uv is not None:
-        commands = [
-            [uv, "venv", "-q", "--allow-existing", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "-q", "--python", python, "-r", str(requirements)],
-        ]
-    else:
-        commands = [
-            [sys.executable, "-m", "venv", str(folder)],
-            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(requirements)],
-        ]
-    for command in commands:
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,116 @@
+"""What is measured, and the bars: ratios of wall time inside one interleaved set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.benchmarks.contenders import (
+    ADBC,
+    CONNECTORX,
+    DLT_CONNECTORX,
+    DLT_PYARROW,
+    DUCKDB,
+    INGESTR,
+    OURS,
+    PSQL,
+    SLING,
+    Contender,
+    Ours,
+)
+
+HASH = Ours("ours, --verify hash", extra=("--verify", "hash"))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio of one contender's time to another's, and the most or the least that it may be."""
+
+    one: str
+    other: str
+    most: float | None = None
+    least: float | None = None
+    aim: float | None = None
+
+    def met(self, ratio: float) -> bool:
+        """Tell whether a ratio is within the bar."""
+        return (self.most is None or ratio <= self.most) and (self.least is None or ratio >= self.least)
+
+    def __str__(self) -> str:
+        return f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tables, a kind of place, and who moves them there.
+
+    Attributes:
+        tables: Of the schema; () is all of them.
+        latency: Milliseconds of a round trip to the source.
+        quick: Whether it belongs to the quick set.
+    """
+
+    name: str
+    schema: str
+    kind: str
+    contenders: tuple[Contender, ...]
+    tables: tuple[str, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    latency: float = 0.0
+    quick: bool = True
+
+
+CASES = (
+    Case(
+        "lineitem to Parquet",
+        "tpch",
+        "parquet",
+        (OURS, DUCKDB, CONNECTORX, ADBC, SLING),
+        ("lineitem",),
+        (Bar("ours", "DuckDB", most=1.15, aim=1.05), Bar("Sling (CSV)", "ours", least=5)),
+    ),
+    Case(
+        "lineitem to DuckDB",
+        "tpch",
+        "duckdb",
+        (OURS, HASH, DUCKDB, DLT_CONNECTORX, DLT_PYARROW, INGESTR),
+        ("lineitem",),
+        (
+            Bar("ours", "DuckDB", most=1.3, aim=1.05),
+            Bar("dlt (connectorx)", "ours", least=3),
+            Bar("ingestr", "ours", least=3.5),
+        ),
+    ),
+    Case("all of TPC-H to DuckDB", "tpch", "duckdb", (OURS, DUCKDB), bars=(Bar("ours", "DuckDB", most=1.3, aim=1.05),)),
+    Case(
+        "300 small tables to DuckDB",
+        "small300x1000",
+        "duckdb",
+        (OURS, DUCKDB, DLT_CONNECTORX),
+        bars=(Bar("ours", "DuckDB", most=1.5, aim=1.1),),
+    ),
+    Case(
+        "2,000 tiny tables to DuckDB",
+        "small2000x100",
+        "duckdb",
+        (OURS, DUCKDB),
+        quick=False,
+    ),
+    Case(
+        "a table of 1,000 columns to DuckDB",
+        "wide",
+        "duckdb",
+        (OURS, DUCKDB),
+        bars=(Bar("ours", "DuckDB", most=1.6, aim=1.1),),
+    ),
+    Case("values of 1 MB to DuckDB", "fat", "duckdb", (OURS, DUCKDB), quick=False),
+    Case("skewed keys to DuckDB", "skewed", "duckdb", (OURS, DUCKDB), quick=False),
+    Case("300 small tables, 20 ms away", "small300x1000", "duckdb", (OURS, DUCKDB), latency=20.0, quick=False),
+    Case(
+        "lineitem to PostgreSQL",
+        "tpch",
+        "postgres",
+        (OURS, PSQL),
+        ("lineitem",),
+        (Bar("ours", "psql", most=1.3),),
+    ),
+)
