@@ -1,20 +1,24 @@
-"""dlt's record of the dataset: the only file that calls dlt's lightly documented API (dlt 1.31).
+"""dlt's record of the dataset: a row of ``_dlt_version`` with the schema, so that an ordinary dlt pipeline goes on.
 
-After a run, tables that dlt's stored schema does not know yet are added to it (``_dlt_version``), so
-that an ordinary dlt pipeline with the dataset's name goes on with the same tables. The rows are already
-published by then: registering again is harmless, and a run that is killed before it registers leaves
-that to the next one.
+After a run, tables that the stored schema does not know yet are added to it. The rows are already published by then:
+registering again is harmless, and a run that is killed before it registers leaves that to the next one. Importing
+dlt takes longer than loading hundreds of small tables, so a schema that is new, or only grows by tables, is written
+here; everything else is left to dlt itself, and this file is the only one that calls its lightly documented API
+(dlt 1.31).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +44,67 @@ class RegistryClient:
     bounded: Callable[[Any], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
+# dlt.common.schema.typing.SCHEMA_ENGINE_VERSION
+ENGINE = 11
+_EMPTY = Path(__file__).with_name("dlt_schema.json")
+_HASHES = 10
+
+
+def grown(dataset: str, stored: str | None, targets: list[Target]) -> dict[str, Any] | None:
+    """Return a stored schema with tables added to it, as dlt would write it.
+
+    Args:
+        stored: The JSON of the newest schema of the dataset; None starts one.
+
+    Returns:
+        The schema (dlt.common.schema.typing.TStoredSchema), or None where dlt itself has to change it: it is of another
+        engine, or knows one of the tables already.
+    """
+    try:
+        schema = json.loads(stored if stored is not None else _EMPTY.read_text())
+    except ValueError:  # dlt compresses what is long
+        return None
+    if schema.get("engine_version") != ENGINE or any(target.name in schema["tables"] for target in targets):
+        return None
+    for target in targets:
+        schema["tables"][target.name] = {
+            "name": target.name,
+            "columns": {column.name: _column(column, column.name in target.key) for column in target.columns},
+            "write_disposition": "merge" if target.key else "append",
+            "resource": target.name,
+            "x-normalizer": {"seen-data": True},
+        }
+        if target.key:
+            # dlt.common.normalizers.json.relational: rows of child tables find their root by this.
+            config = schema["normalizers"]["json"].setdefault("config", {})
+            propagated = config.setdefault("propagation", {}).setdefault("tables", {})
+            propagated[target.name] = {"_dlt_id": "_dlt_root_id"}
+    before = schema.get("version_hash")
+    schema |= {
+        "name": dataset,
+        "version": schema["version"] + (stored is not None),
+        "version_hash": _hash(schema, dataset),
+    }
+    if before:
+        earlier = [before, *(one for one in schema["previous_hashes"] if one != before)]
+        schema["previous_hashes"] = earlier[:_HASHES]
+    return dict(schema)
+
+
+def _hash(schema: dict[str, Any], dataset: str) -> str:
+    """Return a schema's version hash (dlt.common.schema.utils.generate_version_hash)."""
+    own = ("version", "version_hash", "imported_version_hash", "previous_hashes")
+    hashed = {key: value for key, value in schema.items() if key not in own} | {"name": dataset}
+    digest = hashlib.sha3_256(json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+    for name in sorted(schema["tables"]):
+        digest.update(name.encode())
+        for column in schema["tables"][name].get("columns") or {}:
+            digest.update(column.encode())
+    return base64.b64encode(digest.digest()).decode()
+
+
 def register(client: RegistryClient, targets: list[Target]) -> None:
-    """Merge tables into the stored schema of the dataset: read, merge, write."""
+    """Let dlt merge tables into the stored schema of the dataset: read, merge, write."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
     import dlt

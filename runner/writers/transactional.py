@@ -8,6 +8,7 @@ the lease, counts, swaps or merges, and writes ``_runner_state`` and ``_dlt_load
 from __future__ import annotations
 
 import abc
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -45,7 +46,7 @@ from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
 from runner.writers.publication import CHUNK, NOW, OWN_COLUMNS, STATE_COLUMNS, VALID_TO, Publisher
-from runner.writers.registry import RegistryClient, register
+from runner.writers.registry import ENGINE, RegistryClient, grown, register
 
 PROMISES = {
     "full": "exactly once; all at once",
@@ -70,9 +71,12 @@ _TABLES = {
     "_runner_leases": "table_name text not null primary key, run text not null, token text not null, "
     "host text not null, pid bigint not null, expires_at double precision not null",
     "_runner_schemas": "table_name text not null, digest text not null",
-    # The columns are dlt's own (dlt.common.schema.utils.loads_table), so that dlt goes on with it.
+    # The columns are dlt's own (dlt.common.schema.utils: loads_table, version_table), so that dlt goes on with them.
     "_dlt_loads": "load_id {text} not null, schema_name {text}, status bigint not null, "
     "inserted_at timestamp with time zone not null, schema_version_hash {text}",
+    "_dlt_version": "version bigint not null, engine_version bigint not null, "
+    "inserted_at timestamp with time zone not null, schema_name {text} not null, version_hash {text} not null, "
+    "schema {text} not null",
 }
 
 
@@ -451,21 +455,42 @@ class TransactionalWriter(abc.ABC):
             cursor.execute("commit")
 
     def register(self, targets: list[Target]) -> None:
-        schemas = self.name("_runner_schemas")
+        schemas, versions = self.name("_runner_schemas"), self.name("_dlt_version")
         with self.session() as cursor:
             known = set(cursor.rows(f"select table_name, digest from {schemas}"))
-        new = [target for target in targets if (target.name, target.digest()) not in known]
-        if not new:
-            return
-        crash_point("register-begun")
-        register(self.registry_client(), new)
-        crash_point("register-committed")
-        with self.session() as cursor:
+            new = [target for target in targets if (target.name, target.digest()) not in known]
+            if not new:
+                return
+            crash_point("register-begun")
             cursor.execute("begin")
-            for target in new:
-                cursor.execute(f"delete from {schemas} where table_name = ?", [target.name])
-                cursor.execute(f"insert into {schemas} values (?, ?)", [target.name, target.digest()])
+            self.lock_table(cursor, "_dlt_version")
+            stored = cursor.rows(
+                f"select schema from {versions} where schema_name = ? order by inserted_at desc limit 1", [self.dataset]
+            )
+            schema = grown(self.dataset, stored[0][0] if stored else None, new)
+            if schema is not None:
+                cursor.execute(
+                    f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
+                    "values (?, ?, now(), ?, ?, ?)",
+                    [schema["version"], ENGINE, self.dataset, schema["version_hash"], json.dumps(schema)],
+                )
+                self._note_schemas(cursor, new)
             cursor.execute("commit")
+        if schema is None:
+            register(self.registry_client(), new)
+        crash_point("register-committed")
+        if schema is None:
+            with self.session() as cursor:
+                cursor.execute("begin")
+                self._note_schemas(cursor, new)
+                cursor.execute("commit")
+
+    def _note_schemas(self, cursor: Cursor, targets: Sequence[Target]) -> None:
+        schemas = self.name("_runner_schemas")
+        names = ", ".join(literal(target.name) for target in targets)
+        values = ", ".join(f"({literal(target.name)}, {literal(target.digest())})" for target in targets)
+        cursor.execute(f"delete from {schemas} where table_name in ({names})")
+        cursor.execute(f"insert into {schemas} values {values}")
 
     def interrupt(self) -> None:  # noqa: B027 - a writer whose calls end soon has nothing to end
         """End the call under way, from another thread."""
