@@ -21,8 +21,8 @@ from runner.source import fingerprint
 
 _PACKAGE_WORKS = 64
 _PACKAGE_BYTES = 512 * 2**20
-_HOLD_SECONDS = 1.0
-_LINGER_SECONDS = 0.05
+_HOLD_SECONDS = 5.0
+_LINGER_SECONDS = 0.25
 LEASE_SECONDS = 60
 # Columns that a published table may have besides its source's: dlt's for scd2, and the mark of deleted rows.
 VERSION_COLUMNS = ("_dlt_valid_from", "_dlt_valid_to", "_dlt_id")

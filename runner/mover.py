@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import traceback
 from collections.abc import Callable, Sequence
@@ -208,18 +209,19 @@ class Mover:
         return item.mark_epoch != epoch and not (item.mark_epoch and _appends_by_cursor(item.plan))
 
     async def _each(self, item: Item, states: Sequence[ChunkState]) -> None:
-        """Read and load chunks, a bounded number of them at once."""
-        width = anyio.CapacityLimiter(max(2, self._limits.connections))
+        """Read chunks, a bounded number of them at once; each is loaded while others are read."""
+        # One more than there are cores to decode them: the first is loaded before the last is read.
+        width = anyio.CapacityLimiter(max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1)))
         alone = len(item.chunks) == 1
 
         async def one(state: ChunkState, holder: object) -> None:
             try:
                 if state.state != "spooled":
                     await self._read(item, state)
-                if not alone:
-                    await self._load(item, state)
             finally:
                 width.release_on_behalf_of(holder)
+            if not alone:
+                await self._load(item, state)
 
         async with task_group() as group:
             for state in states:

@@ -21,6 +21,8 @@ from runner.limits import Budget
 ROW_GROUP_ROWS = 122_880
 ROW_GROUP_BYTES = 32 * 2**20
 FILE_BYTES = 128 * 2**20
+# A column of many different values is not worth a dictionary: it is given up early.
+_DICTIONARY_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class ChunkWriter:
         temporary = path.with_suffix(".tmp")
         os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
         self._file = pa.OSFile(str(temporary), "wb")
-        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", compression_level=1)
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="snappy", dictionary_pagesize_limit=_DICTIONARY_BYTES)
 
     def _close(self) -> None:
         assert self._writer is not None
