@@ -173,7 +173,9 @@ class ChunkWriter:
         temporary = path.with_suffix(".tmp")
         os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
         self._file = pa.OSFile(str(temporary), "wb")
-        self._writer = pq.ParquetWriter(self._file, self._schema, compression="snappy", dictionary_pagesize_limit=_DICTIONARY_BYTES)
+        self._writer = pq.ParquetWriter(
+            self._file, self._schema, compression="snappy", dictionary_pagesize_limit=_DICTIONARY_BYTES
+        )
 
     def _close(self) -> None:
         assert self._writer is not None

@@ -21,22 +21,18 @@ from runner.errors import (
     TooManyDeleted,
     VerifyFailed,
 )
-from runner.load import DELETED_AT, VERSION_COLUMNS, Deletion, Lease, Outcome, Publication, Range, TableState, Target
+from runner.load import DELETED_AT, VERSION_COLUMNS, Deletion, Outcome, Publication, Range, TableState, Target
 from runner.naming import quote
 from runner.plan import not_ours
 from runner.rowhash import Digest, Fingerprint, by_prefix, total
 
 if TYPE_CHECKING:
+    from runner.writers.books import Books
     from runner.writers.transactional import Cursor, TransactionalWriter
 
 CHUNK = "_runner_chunk"
 VALID_FROM, VALID_TO, VERSION = VERSION_COLUMNS
 OWN_COLUMNS = (*VERSION_COLUMNS, DELETED_AT)
-STATE_COLUMNS = (
-    "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
-    "key_columns"
-)
-NOW = "extract(epoch from now())"
 
 
 @dataclass
@@ -45,7 +41,7 @@ class Publisher:
 
     writer: TransactionalWriter
     cursor: Cursor
-    lease: Lease
+    books: Books
     target: Target
     publication: Publication
     outcome: Outcome
@@ -70,15 +66,10 @@ class Publisher:
         """The published table's columns before this publication; None where there is no table."""
         return self.writer.existing_columns(self.cursor, self.target.name).get(self.target.name)
 
-    @cached_property
+    @property
     def newest(self) -> TableState | None:
         """The newest history row."""
-        rows = self.cursor.rows(
-            f"select {STATE_COLUMNS} from {self.writer.name('_runner_state')} where table_name = ? "
-            "order by seq desc limit 1",
-            [self.target.name],
-        )
-        return TableState(*rows[0]) if rows else None
+        return self.books.newest(self.target)
 
     def publish(self) -> None:
         """Check, then make the rows in staging visible, and record it.
@@ -106,7 +97,7 @@ class Publisher:
         carried = self._delete_missing(carried)
         self.outcome.hash = carried
         crash_point("swap", self.target.source_table)
-        self._record()
+        self.books.note_publication(self.target, self.publication, str(carried) if carried is not None else None)
         crash_point("publish-recorded", self.target.source_table)
 
     # Checks.
@@ -407,40 +398,6 @@ class Publisher:
                 guidance="Set schema: evolve to take the change over.",
             )
         self.outcome.changes += differences
-
-    def _record(self) -> None:
-        publication, newest = self.publication, self.newest
-        state = self.writer.name("_runner_state")
-        mark, column, token = publication.mark, publication.cursor, publication.token
-        if mark is None and newest is not None and newest.cursor == column and not publication.replace:
-            mark, token = newest.mark, newest.token
-        self.cursor.execute(
-            f"insert into {state} (table_name, seq, {STATE_COLUMNS}, published_at) "
-            f"select ?, coalesce(max(seq), 0) + 1, {', '.join('?' * 13)}, {NOW} "
-            f"from {state} where table_name = ?",
-            [
-                self.target.name,
-                self.target.source,
-                self.target.source_table,
-                self.lease.job,
-                self.lease.run,
-                publication.mode,
-                column,
-                mark,
-                publication.load_id,
-                publication.digest,
-                sum(publication.chunks.values()),
-                str(self.outcome.hash) if self.outcome.hash is not None else None,
-                token,
-                ",".join(self.target.key),
-                self.target.name,
-            ],
-        )
-        self.cursor.execute(
-            f"insert into {self.writer.name('_dlt_loads')} values (?, ?, 0, now(), null)",
-            [publication.load_id, self.writer.dataset],
-        )
-        self.cursor.execute(f"delete from {self.writer.name('_runner_plans')} where table_name = ?", [self.target.name])
 
 
 def column_changes(existing: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,6 @@ from runner.errors import (
     DestinationDown,
     DestinationError,
     DiskFull,
-    LeaseLost,
     RunnerError,
     SchemaConflict,
     VerifyFailed,
@@ -29,12 +28,10 @@ from runner.errors import (
 from runner.load import (
     DELETED_AT,
     LEASE_SECONDS,
-    ChunkLoad,
     DatasetState,
     Held,
     Lease,
     Outcome,
-    Publication,
     Receipt,
     RunRecord,
     TableState,
@@ -45,7 +42,8 @@ from runner.load import (
 from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
-from runner.writers.publication import CHUNK, NOW, OWN_COLUMNS, STATE_COLUMNS, VALID_TO, Publisher
+from runner.writers.books import NOW, STATE_COLUMNS, Books
+from runner.writers.publication import CHUNK, OWN_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import ENGINE, RegistryClient, grown, register
 
 PROMISES = {
@@ -54,6 +52,9 @@ PROMISES = {
     "incremental": "exactly once",
     "snapshot": "exactly once",
 }
+
+# Tables up to this size share a transaction: a commit takes longer than their rows.
+_SMALL_BYTES = 2**20
 
 # Text, bigint and double precision mean the same in every dialect; times are seconds since 1970.
 _TABLES = {
@@ -216,7 +217,8 @@ class TransactionalWriter(abc.ABC):
         with self.session() as cursor:
             cursor.execute("begin")
             cursor.execute(f"drop table if exists {self.name(target.stage)}")
-            self._forget_stage(cursor, target)
+            for table in ("_runner_chunks", "_runner_plans"):
+                cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
             cursor.execute("commit")
 
     def renew(self, lease: Lease) -> None:
@@ -237,42 +239,59 @@ class TransactionalWriter(abc.ABC):
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:
             outcomes: list[Outcome] = []
-            for work in works:
-                try:
-                    outcomes.append(self._transaction(cursor, lease, work))
-                except RunnerError as error:
-                    if error.retriable:
-                        raise
-                    # What was committed before stays told; what is left would only fail the same way.
-                    return outcomes + [Outcome(error=error) for _ in works[len(outcomes) :]]
+            for group in _groups(works):
+                together = self._transaction(cursor, lease, group) if len(group) > 1 else []
+                if together and not any(outcome.error for outcome in together):
+                    outcomes += together
+                    continue
+                for work in group:
+                    try:
+                        outcomes += self._transaction(cursor, lease, [work])
+                    except RunnerError as error:
+                        if error.retriable:
+                            raise
+                        # What was committed before stays told; what is left would only fail the same way.
+                        return outcomes + [Outcome(error=error) for _ in works[len(outcomes) :]]
             return outcomes
 
-    def _transaction(self, cursor: Cursor, lease: Lease, work: TableWork) -> Outcome:
-        outcome = Outcome()
+    def _transaction(self, cursor: Cursor, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+        """Do some works in one transaction; of several, all or none."""
+        outcomes = [Outcome() for _ in works]
+        books: Books | None = None
+        name = works[0].target.name
         try:
             cursor.execute("begin")
-            crash_point("load-begun", work.target.source_table)
-            self.lock_table(cursor, work.target.name)
-            self._check_lease(cursor, lease, work.target)
-            if work.publication is None or not self._published(cursor, work.publication):
-                self._stage(cursor, lease, work, outcome)
-                if work.publication is not None:
-                    Publisher(self, cursor, lease, work.target, work.publication, outcome).publish()
+            crash_point("load-begun", works[0].target.source_table)
+            for name in sorted(work.target.name for work in works):
+                self.lock_table(cursor, name)
+            books = Books(self, cursor, lease, works)
+            for work, outcome in zip(works, outcomes, strict=True):
+                name = work.target.name
+                books.check_lease(work.target)
+                if work.publication is None or not books.is_published(work.publication):
+                    self._stage(cursor, books, work, outcome)
+                    if work.publication is not None:
+                        Publisher(self, cursor, books, work.target, work.publication, outcome).publish()
+            books.write()
             cursor.execute("commit")
         except VerifyFailed as error:
-            # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
-            cursor.execute("commit")
-            outcome.error = error
+            if books is not None and len(works) == 1:
+                # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
+                books.write()
+                cursor.execute("commit")
+            else:
+                self._rollback(cursor)
+            outcomes[0].error = error
         except RunnerError as error:
             self._rollback(cursor)
             if _concerns_all(error):
                 raise
-            outcome.error = error
+            outcomes[0].error = error
         except Exception as error:  # whatever it is, it must not stop the other tables (L6)
             self._rollback(cursor)
             message = f"An unexpected {type(error).__name__}: {redact(str(error))}"
-            outcome.error = DestinationError(message, table=work.target.name)
-        return outcome
+            outcomes[0].error = DestinationError(message, table=name)
+        return outcomes
 
     def _rollback(self, cursor: Cursor) -> None:
         try:
@@ -281,17 +300,14 @@ class TransactionalWriter(abc.ABC):
             # The connection is gone and the transaction with it; the first error is the one to tell.
             return
 
-    def _stage(self, cursor: Cursor, lease: Lease, work: TableWork, outcome: Outcome) -> None:
-        receipts = self.name("_runner_chunks")
+    def _stage(self, cursor: Cursor, books: Books, work: TableWork, outcome: Outcome) -> None:
         target, stage = work.target, self.name(work.target.stage)
-        done: dict[str, int] = dict(
-            cursor.rows(
-                f"select chunk, max(epoch) from {receipts} where table_name = ? group by chunk",
-                [target.name],
-            )
-        )
+        done = books.receipts[target.name]
         if work.fresh or not done:
-            self._create_stage(cursor, lease, target, work.plan)
+            self._create_stage(cursor, target)
+            books.forget(target)
+            if work.plan is not None:
+                books.note_plan(target, work.plan)
             done = {}
         for chunk in work.chunks:
             before = done.get(chunk.id)
@@ -300,47 +316,23 @@ class TransactionalWriter(abc.ABC):
             if before is not None:
                 cursor.execute(f"delete from {stage} where {CHUNK} = ?", [chunk.id])
                 cursor.execute(
-                    f"delete from {receipts} where table_name = ? and chunk = ?",
+                    f"delete from {self.name('_runner_chunks')} where table_name = ? and chunk = ?",
                     [target.name, chunk.id],
                 )
-            self._load_chunk(cursor, lease, target, chunk)
+            if chunk.files:
+                self.copy(cursor, stage, target, chunk.files, chunk.id)
+            crash_point("load-staged", target.source_table)
+            books.note_chunk(target, chunk)
+            crash_point("load-receipted", target.source_table)
             outcome.rows += chunk.rows
 
-    def _load_chunk(self, cursor: Cursor, lease: Lease, target: Target, chunk: ChunkLoad) -> None:
-        if chunk.files:
-            self.copy(cursor, self.name(target.stage), target, chunk.files, chunk.id)
-        crash_point("load-staged", target.source_table)
-        cursor.execute(
-            f"insert into {self.name('_runner_chunks')} "
-            "(run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at) "
-            f"values (?, ?, ?, ?, ?, ?, ?, {NOW})",
-            [lease.run, target.name, chunk.id, chunk.epoch, chunk.rows, chunk.hash, chunk.token],
-        )
-        crash_point("load-receipted", target.source_table)
-
-    def _create_stage(self, cursor: Cursor, lease: Lease, target: Target, plan: str | None) -> None:
+    def _create_stage(self, cursor: Cursor, target: Target) -> None:
         columns = [
             f"{quote(column.name)} {self.sql_type(column)}{'' if column.nullable else ' not null'}"
             for column in target.columns
         ]
         cursor.execute(f"drop table if exists {self.name(target.stage)}")
         cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {CHUNK} {self.text_type})")
-        self._forget_stage(cursor, target)
-        if plan is not None:
-            cursor.execute(
-                f"insert into {self.name('_runner_plans')} values (?, ?, ?, {NOW})", [target.name, lease.run, plan]
-            )
-
-    def _published(self, cursor: Cursor, publication: Publication) -> bool:
-        sql = f"select 1 from {self.name('_dlt_loads')} where load_id = ?"
-        return bool(cursor.rows(sql, [publication.load_id]))
-
-    def _check_lease(self, cursor: Cursor, lease: Lease, target: Target) -> None:
-        if not cursor.rows(
-            f"select 1 from {self.name('_runner_leases')} where table_name = ? and token = ?",
-            [target.name, lease.token],
-        ):
-            raise LeaseLost(table=target.name)
 
     def wanted_types(self, target: Target) -> dict[str, str]:
         """Return the types that the plan gives the columns."""
@@ -377,10 +369,6 @@ class TransactionalWriter(abc.ABC):
         stage = self.name(target.stage)
         cursor.execute(f"insert into {self.name(target.name)} ({names}) select {names} from {stage}")
         cursor.execute(f"drop table {stage}")
-
-    def _forget_stage(self, cursor: Cursor, target: Target) -> None:
-        for table in ("_runner_chunks", "_runner_plans"):
-            cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
 
     # Hashes of what is there.
 
@@ -497,6 +485,22 @@ class TransactionalWriter(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
         """Close what stays open between calls."""
+
+
+def _groups(works: Sequence[TableWork]) -> Iterator[list[TableWork]]:
+    """Return works that are done in one transaction: small tables that are published at once, else one by one."""
+    group: list[TableWork] = []
+    for work in works:
+        small = work.fresh and work.publication is not None and work.bytes <= _SMALL_BYTES
+        if small:
+            group.append(work)
+            continue
+        if group:
+            yield group
+            group = []
+        yield [work]
+    if group:
+        yield group
 
 
 def _concerns_all(error: RunnerError) -> bool:

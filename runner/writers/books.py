@@ -1,0 +1,123 @@
+"""The dataset's own records of some tables in one transaction: asked once for all of them, written once at its end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import LeaseLost
+from runner.load import ChunkLoad, Lease, Publication, TableState, TableWork, Target
+
+if TYPE_CHECKING:
+    from runner.writers.transactional import Cursor, TransactionalWriter
+
+STATE_COLUMNS = (
+    "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
+    "key_columns"
+)
+NOW = "extract(epoch from now())"
+_RECEIPTS = "_runner_chunks (run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at)"
+_STATES = f"_runner_state (table_name, seq, {STATE_COLUMNS}, published_at)"
+
+
+class Books:
+    """What the dataset holds about the tables of some works, and what is to be added.
+
+    Attributes:
+        receipts: Of each table, the chunks in staging and their epochs.
+    """
+
+    def __init__(self, writer: TransactionalWriter, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
+        self._writer = writer
+        self._cursor = cursor
+        self.lease = lease
+        names = [work.target.name for work in works]
+        loads = [work.publication.load_id for work in works if work.publication is not None]
+        listed = ", ".join("?" * len(names))
+        leases, chunks, states = (writer.name(f"_runner_{what}") for what in ("leases", "chunks", "state"))
+        held = f"select table_name from {leases} where table_name in ({listed}) and token = ?"
+        self._held = {row[0] for row in cursor.rows(held, [*names, lease.token])}
+        self.receipts: dict[str, dict[str, int]] = defaultdict(dict)
+        done = f"select table_name, chunk, max(epoch) from {chunks} where table_name in ({listed}) group by 1, 2"
+        for table, chunk, epoch in cursor.rows(done, names):
+            self.receipts[table][chunk] = epoch
+        self._loaded: set[str] = set()
+        self._newest: dict[str, tuple[int, TableState]] = {}
+        if loads:
+            ids = ", ".join("?" * len(loads))
+            found = cursor.rows(f"select load_id from {writer.name('_dlt_loads')} where load_id in ({ids})", loads)
+            self._loaded = {row[0] for row in found}
+            last = f"select table_name, max(seq) from {states} where table_name in ({listed}) group by table_name"
+            newest = f"select table_name, seq, {STATE_COLUMNS} from {states} where (table_name, seq) in ({last})"
+            for table, seq, *state in cursor.rows(newest, names):
+                self._newest[table] = seq, TableState(*state)
+        self._forgotten: list[str] = []
+        self._published: list[str] = []
+        self._rows: dict[str, tuple[str, list[list[Any]]]] = {}
+
+    def check_lease(self, target: Target) -> None:
+        """Raise LeaseLost where somebody else may publish the table now."""
+        if target.name not in self._held:
+            raise LeaseLost(table=target.name)
+
+    def is_published(self, publication: Publication) -> bool:
+        """Tell whether a publication is done already."""
+        return publication.load_id in self._loaded
+
+    def newest(self, target: Target) -> TableState | None:
+        """Return the newest history row of a table."""
+        found = self._newest.get(target.name)
+        return found[1] if found else None
+
+    def forget(self, target: Target) -> None:
+        """Note that what was staged of a table is gone."""
+        self._forgotten.append(target.name)
+
+    def note_plan(self, target: Target, plan: str) -> None:
+        """Note what is being staged, for a container without our ledger."""
+        self._add("_runner_plans", f"(?, ?, ?, {NOW})", [target.name, self.lease.run, plan])
+
+    def note_chunk(self, target: Target, chunk: ChunkLoad) -> None:
+        """Note a chunk that is in staging."""
+        values = [self.lease.run, target.name, chunk.id, chunk.epoch, chunk.rows, chunk.hash, chunk.token]
+        self._add(_RECEIPTS, f"(?, ?, ?, ?, ?, ?, ?, {NOW})", values)
+
+    def note_publication(self, target: Target, publication: Publication, hashed: str | None) -> None:
+        """Note that a table is published: its history row, and its load."""
+        newest = self.newest(target)
+        mark, column, token = publication.mark, publication.cursor, publication.token
+        if mark is None and newest is not None and newest.cursor == column and not publication.replace:
+            mark, token = newest.mark, newest.token
+        seq = self._newest[target.name][0] + 1 if newest is not None else 1
+        state = [
+            target.name, seq, target.source, target.source_table, self.lease.job, self.lease.run, publication.mode,
+            column, mark, publication.load_id, publication.digest, sum(publication.chunks.values()), hashed, token,
+            ",".join(target.key),
+        ]  # fmt: skip
+        self._add(_STATES, f"({', '.join('?' * len(state))}, {NOW})", state)
+        self._add("_dlt_loads", "(?, ?, 0, now(), null)", [publication.load_id, self._writer.dataset])
+        self._published.append(target.name)
+
+    def write(self) -> None:
+        """Write all of it; before the commit."""
+        self._delete("_runner_chunks", self._forgotten)
+        self._delete("_runner_plans", self._forgotten)
+        for table, (form, rows) in self._rows.items():
+            name, _, columns = table.partition(" ")
+            values = ", ".join([form] * len(rows))
+            self._cursor.execute(
+                f"insert into {self._writer.name(name)} {columns} values {values}",
+                [value for row in rows for value in row],
+            )
+        # A plan that was noted here and is carried out is none any more.
+        self._delete("_runner_plans", self._published)
+        self._forgotten, self._published, self._rows = [], [], {}
+
+    def _add(self, table: str, form: str, values: list[Any]) -> None:
+        self._rows.setdefault(table, (form, []))[1].append(values)
+
+    def _delete(self, table: str, names: list[str]) -> None:
+        if names:
+            listed = ", ".join("?" * len(names))
+            self._cursor.execute(f"delete from {self._writer.name(table)} where table_name in ({listed})", names)
