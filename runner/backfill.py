@@ -364,12 +364,13 @@ class Backfill:
         tables = {one.target.name: one for one in plan.tables}
         deadline = self._clock.monotonic() + _LEASE_WAIT
         while True:
-            # Asking again for what we hold prolongs it.
             held = await self._loader.call(partial(self._writer.acquire, self._lease, list(tables)))
             patient = [one for one in held if (tables[one.table].entry.on_busy or "wait") == "wait"]
             if not patient or self._clock.monotonic() > deadline:
                 break
-            await self._clock.sleep(1)
+            # Who waits holds nothing: two who wait for each other's tables would wait for ever.
+            await self._loader.call(partial(self._writer.release, self._lease))
+            await self._clock.sleep(1 + self._clock.random.random())
             if self._stopping:
                 raise Interrupted
         denied: list[Rejected] = []
@@ -410,7 +411,9 @@ class Backfill:
                 )
             )
         for item in found.items:
-            if item.fresh and not item.chunks:
+            if item.taken:
+                statements += item.adopt()
+            elif item.fresh and not item.chunks:
                 statements += item.forget()
         # What another run holds keeps the row, and with it the progress, that it has.
         statements += [rejected_row(one) for one in found.rejected if not (resumed and isinstance(one.error, Busy))]
@@ -491,13 +494,15 @@ class Backfill:
         exit_code = 1 if wrong else 3 if unfinished or parked or busy else 0
         await self._register([item.plan for item in published])
         seconds = self._clock.monotonic() - began
+        # The run's own record counts what an earlier process of it published, too.
+        complete = [*found.done, *published]
         self._record = replace(
             self._record,
             finished=self._clock.now().isoformat(),
             exit_code=exit_code,
-            published=len(published),
+            published=len(complete),
             failed=wrong,
-            rows=sum(item.rows for item in published),
+            rows=sum(item.rows for item in complete),
             verified=self._options.verify,
         )
         try:

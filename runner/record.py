@@ -50,6 +50,7 @@ class Item:
         digest: The plan's digest without the window that this run gave it.
         replace: Whether publishing swaps the whole table.
         fresh: Whether the staging table has to be made anew.
+        taken: Whether it was taken over from another machine, and our ledger knows nothing of it yet.
         mark: The high-water mark of this run, taken in mark_epoch under the picture mark_token.
         base: The load id that the destination's table had when it was planned.
         lsn: Where in the source's log the picture of the publication was taken.
@@ -64,6 +65,7 @@ class Item:
     state: str = "planned"
     replace: bool = True
     fresh: bool = False
+    taken: bool = False
     mark: str | None = None
     mark_epoch: int = 0
     mark_token: str | None = None
@@ -120,6 +122,11 @@ class Item:
                 },
             ),
         ]
+
+    def adopt(self) -> list[Statement]:
+        """Return the statements that keep the table as far as another machine came with it."""
+        noted = update("tables", {"name": self.name}, mark=self.mark, epoch=self.mark_epoch, token=self.mark_token)
+        return [*self.forget(), noted, *(chunk_row(self.name, state) for state in self.chunks)]
 
     def published_at(self, now: datetime) -> list[Statement]:
         """Return the statements that say the table is published, and its chunks verified."""
@@ -191,6 +198,7 @@ def take_over(table: Item, state: DatasetState, spool: Spool, *, hashes: bool) -
     bounded = (found["window"] or {}).get("end") is not None
     item = restore({**row, "chunks": chunks}, table.plan, state, spool, hashes=hashes, run=None)
     item.mark_epoch = 1 if bounded else 0
+    item.taken = True
     return item if any(chunk.state == "loaded" for chunk in item.chunks) else None
 
 
@@ -262,6 +270,11 @@ def chunk_row(table: str, state: ChunkState) -> Statement:
             "rows_estimate": chunk.rows,
             "bytes_estimate": chunk.bytes,
             "state": state.state,
+            "epoch": state.epoch or None,
+            "token": state.token,
+            "rows": state.rows,
+            "bytes": state.bytes,
+            "hash": state.hash,
         },
     )
 
@@ -320,8 +333,10 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, run: st
     spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"], row["hash"])
     receipt = state.chunks.get((table, chunk.id))
     found.hash = row["hash"]
-    if receipt is not None and receipt.epoch == row["epoch"] and run in (None, receipt.run):
-        # What is in staging is what the receipt says; the epochs of two runs are not the same picture.
+    ours = receipt is not None and (run in (None, receipt.run) or row["token"] == receipt.token is not None)
+    if receipt is not None and ours and receipt.epoch == row["epoch"]:
+        # What is in staging is what the receipt says. The epochs of two runs are not the same picture, but for what
+        # this run took over from the other: that is of the picture that its token names.
         found.state, found.rows = "loaded", receipt.rows
         found.token, found.hash = receipt.token, receipt.hash
     elif row["state"] == "spooled":

@@ -288,7 +288,16 @@ class PostgresWriter(TransactionalWriter):
         cursor.rows("select pg_advisory_xact_lock(?)", [_lock_key(self.dataset, table)])
 
     def registry_client(self) -> RegistryClient:
-        return RegistryClient("postgres", self._dsn, self.dataset, contextlib.nullcontext, self._answered_soon)
+        return RegistryClient("postgres", self._dsn, self.dataset, self._registering, self._answered_soon)
+
+    @contextlib.contextmanager
+    def _registering(self) -> Iterator[None]:
+        """Keep others from changing dlt's schema between its reading and its writing."""
+        with self.session() as cursor:
+            cursor.execute("begin")
+            self.lock_table(cursor, "_dlt_version")
+            yield
+            cursor.execute("commit")
 
     def _answered_soon(self, connection: psycopg2.extensions.connection) -> contextlib.AbstractContextManager[None]:
         # Whatever dlt asks is answered at once: a few rows of its own tables.
