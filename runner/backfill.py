@@ -7,8 +7,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -39,6 +39,7 @@ from runner.events import (
     RunStarted,
     SourcePaused,
     Stream,
+    TimeSpent,
     Warned,
 )
 from runner.executor import LocalExecutor
@@ -50,6 +51,7 @@ from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Wri
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
+from runner.profile import Profile, profiled, stage
 from runner.proof import make_proof
 from runner.record import Item, plan_row, read_tables, rejected_row, spooled_files
 from runner.runs import RunFolder, StateFolder, is_unfinished
@@ -78,6 +80,7 @@ class Result:
     skipped: tuple[str, ...]
     seconds: float
     verified: str = "counts"
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 class Backfill:
@@ -139,6 +142,7 @@ class Backfill:
         self._mover: Mover | None = None
         self._fan: FanOut[Item] | None = None
         self._stopping = False
+        self._profile: Profile | None = None
         self._scope: anyio.CancelScope
         self._ledger: Ledger
         self._loader: Loader
@@ -188,7 +192,9 @@ class Backfill:
         """
         began = self._clock.monotonic()
         self._scope = anyio.CancelScope()
+        self._profile = Profile(self._clock.monotonic) if self._options.profile else None
         with contextlib.ExitStack() as stack:
+            stack.enter_context(profiled(self._profile))
             await anyio.to_thread.run_sync(self._own, stack)
             async with task_group() as group:
                 self._epochs = Epochs(
@@ -206,15 +212,17 @@ class Backfill:
         self._state.prune(self._clock.now())
 
     async def _run(self, began: float) -> Result:
-        plan = await self._first_contact()
+        with stage("plan"):
+            plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience())
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
-            denied, skipped = await self._take_leases(plan)
-            crash_point("lease-taken")
-            state = await self._loader.call(lambda: self._writer.read_state(folder.run))
+            with stage("plan"):
+                denied, skipped = await self._take_leases(plan)
+                crash_point("lease-taken")
+                state = await self._loader.call(lambda: self._writer.read_state(folder.run))
             self._record = RunRecord(
                 run=folder.run,
                 job=self._settled.job.name,
@@ -528,6 +536,9 @@ class Backfill:
             await anyio.to_thread.run_sync(folder.proof.write_text, json.dumps(proof, indent=1))
         if state != "interrupted":
             await anyio.to_thread.run_sync(self._spool.close)
+        stages = self._profile.seconds() if self._profile is not None else {}
+        if stages:
+            self._stream.emit(TimeSpent(stages))
         self._stream.emit(
             RunFinished(
                 run=folder.run,
@@ -543,7 +554,15 @@ class Backfill:
             )
         )
         return Result(
-            folder.run, exit_code, folder, tuple(items), tuple(rejected), tuple(skipped), seconds, self._options.verify
+            folder.run,
+            exit_code,
+            folder,
+            tuple(items),
+            tuple(rejected),
+            tuple(skipped),
+            seconds,
+            self._options.verify,
+            stages,
         )
 
     async def _register(self, plans: Sequence[TablePlan]) -> None:
@@ -552,6 +571,7 @@ class Backfill:
             return
         targets = [plan.target for plan in plans]
         try:
-            await self._loader.call(lambda: self._writer.register(targets))
+            with stage("register"):
+                await self._loader.call(lambda: self._writer.register(targets))
         except Exception as error:  # dlt raises what its destinations raise
             self._stream.emit(Warned("", redact(f"dlt's schema was not updated: {error}")))

@@ -269,6 +269,19 @@ class Draining(Event):
 
 
 @dataclass(frozen=True)
+class TimeSpent(Event):
+    """Where the time went (``--profile``): seconds of each stage, which sum up to the wall time."""
+
+    stages: dict[str, float]
+
+    def sentence(self) -> str:
+        total = sum(self.stages.values()) or 1.0
+        parts = sorted(self.stages.items(), key=lambda part: -part[1])
+        told = (f"{name} {seconds:.2f} s ({seconds / total:.0%})" for name, seconds in parts if seconds >= total / 200)
+        return f"the time went into: {', '.join(told)}"
+
+
+@dataclass(frozen=True)
 class RunFinished(Event):
     """The run ended."""
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from runner.columns import Protector
 from runner.crash import crash_point
 from runner.errors import VerifyFailed
+from runner.profile import stage
 from runner.rowhash import Digest, Field, Hasher
 from runner.source import Chunk, Column, Reading, Scan, Session
 from runner.spool import Spool, SpooledChunk
@@ -66,7 +67,8 @@ class LocalExecutor:
             async with self._slots, self.batches(session, scan, chunk) as (reading, batches):
                 async for batch in batches:
                     if hasher is not None:
-                        await anyio.to_thread.run_sync(_hash, hasher, batch, None if ruled else reading)
+                        with stage("hash"):
+                            await anyio.to_thread.run_sync(_hash, hasher, batch, None if ruled else reading)
                     await out.write(batch)
             if self._verify and reading.source_rows is not None and reading.source_rows != out.rows:
                 raise VerifyFailed(

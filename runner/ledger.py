@@ -17,6 +17,7 @@ import anyio
 
 from runner.crash import crash_point
 from runner.errors import DiskFull, LedgerDamaged
+from runner.profile import stage
 
 _SCHEMA = """
 create table if not exists run (
@@ -94,7 +95,8 @@ class Ledger:
         self._queue.put((statements, future))
         # What is under way is awaited even when the caller is cancelled: the row may already be on disk.
         with anyio.CancelScope(shield=True):
-            await asyncio.wrap_future(future)
+            with stage("ledger"):
+                await asyncio.wrap_future(future)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from runner.clock import Clock
 from runner.errors import DestinationBusy, DestinationDown, DestinationError, RunnerError
+from runner.profile import stage
 from runner.rowhash import Digest, Field, Fingerprint, Slice
 from runner.secrets import redact
 from runner.source import fingerprint
@@ -521,7 +522,8 @@ class Loader:
     async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
         works = [work for work, _ in package]
         try:
-            outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
+            with stage("load"):
+                outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
         except RunnerError as error:
             for _, answer in package:
                 answer.fail(error)

@@ -39,6 +39,7 @@ from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import SourceLimits
 from runner.load import ChunkLoad, Deletion, Loader, Publication, TableWork
 from runner.plan import TablePlan, bounded, target_range, target_slice
+from runner.profile import stage
 from runner.record import ChunkState, Item, chunk_row
 from runner.retry import retrying
 from runner.secrets import redact
@@ -180,7 +181,8 @@ class Mover:
                 item.plan = plan
                 item.chunks = [ChunkState(chunk) for chunk in chunks]
 
-        await self._tried(item, once)
+        with stage("plan"):
+            await self._tried(item, once)
         await self._ledger.write(
             update("tables", {"name": item.name}, plan=json.dumps(item.stored_plan()), mark=item.mark,
                    epoch=item.mark_epoch, token=item.mark_token),

@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.errors import DiskFull
 from runner.ledger import LedgerReader
+from runner.profile import STAGES
 from runner.runs import RunFolder
 from runner.secrets import redact
 from runner.story import (
@@ -110,6 +111,7 @@ def render(
         timeline=_timeline(story),
         throughput=_throughput(story),
         slowest=_slowest(story),
+        stages=_stages(story),
         happenings=_happenings(story),
         verification=_verification(story),
         tables=_table_list(story),
@@ -316,6 +318,25 @@ def _slowest(story: Story) -> str:
         )
     share = f"The {len(items)} slowest of {_many(len(timed), 'table')}, from start to end."
     return f'<p class="soft">{share}</p><ol class="bars">{"".join(items)}</ol>'
+
+
+def _stages(story: Story) -> str:
+    """Return where the time of the last process went, if it was profiled; nothing else fills the place."""
+    spent: dict[str, float] = next((event["stages"] for event in reversed(story.of("time_spent"))), {})
+    total, longest = sum(spent.values()) or 1.0, max(spent.values(), default=0.0) or 1.0
+    items = [
+        f'<li><span class="name" title="{_text(STAGES.get(name, ""))}">{_text(name)}</span>'
+        f'<i class="ok" style="width:{100 * seconds / longest:.1f}%"></i><span class="value">'
+        f'<b>{format_seconds(seconds)}</b> <span class="soft">{seconds / total:.0%}</span></span></li>'
+        for name, seconds in sorted(spent.items(), key=lambda part: -part[1])
+    ]
+    if not items:
+        return ""
+    told = "Each moment of the last process is shared between the stages that were at work in it."
+    return (
+        f'<section><h2>Where the time went</h2><p class="soft">{told}</p>'
+        f'<ol class="bars">{"".join(items)}</ol></section>'
+    )
 
 
 def _happenings(story: Story) -> str:

@@ -24,6 +24,7 @@ class Options:
 
     Attributes:
         yes: Whether to do what asks for a confirmation.
+        profile: Whether to measure where the time goes.
         repair: Table to the slice of it that is read and replaced; None for the whole of it.
     """
 
@@ -36,6 +37,7 @@ class Options:
     fail_fast: bool = False
     grace: float = 30.0
     yes: bool = False
+    profile: bool = False
     repair: Mapping[str, Slice | None] | None = None
 
 

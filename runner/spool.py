@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from runner.crash import crash_point
 from runner.errors import DiskFull, SpoolFull
 from runner.limits import Budget
+from runner.profile import stage
 
 ROW_GROUP_ROWS = 122_880
 ROW_GROUP_BYTES = 32 * 2**20
@@ -125,12 +126,14 @@ class ChunkWriter:
         self._pending_bytes += batch.nbytes
         self.rows += batch.num_rows
         if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
-            await anyio.to_thread.run_sync(self._flush)
+            with stage("write"):
+                await anyio.to_thread.run_sync(self._flush)
             self._account()
 
     async def finish(self) -> SpooledChunk:
         """Make the chunk durable and return it."""
-        await anyio.to_thread.run_sync(self._finish)
+        with stage("write"):
+            await anyio.to_thread.run_sync(self._finish)
         crash_point("chunk-fsynced")
         self._account()
         self._done = True

@@ -11,6 +11,7 @@ from runner.executor import Executor
 from runner.limits import SourceLimits
 from runner.load import Loader, Target
 from runner.plan import TablePlan
+from runner.profile import stage
 from runner.record import ChunkState, Item
 from runner.rowhash import Digest, by_prefix, total
 from runner.source import Chunk, Scan, Session
@@ -101,9 +102,10 @@ class Verifier:
             if total(by_prefix(rows).values()) != state.fingerprint:
                 wrong.append(state)
 
-        async with task_group() as group:
-            for state in item.chunks:
-                group.start_soon(one, state)
+        with stage("verify"):
+            async with task_group() as group:
+                for state in item.chunks:
+                    group.start_soon(one, state)
         if wrong:
             first = min(wrong, key=lambda state: state.chunk.index)
             raise VerifyFailed(

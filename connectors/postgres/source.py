@@ -22,6 +22,7 @@ from connectors.postgres.faults import DRIVER_ERRORS, translate
 from connectors.postgres.hashes import can_hash, hash_fields
 from runner.errors import SnapshotLost, TableChanged
 from runner.naming import literal, quote
+from runner.profile import stage
 from runner.rowhash import NULL, SEPARATOR, Digest, PostgresDialect
 from runner.source import Chunk, Mark, Position, Scan, Table
 from runner.tasks import task_group
@@ -318,8 +319,13 @@ class CopyReading:
 
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         assert self.stream is not None
-        async for data in self.stream:
-            batch = await anyio.to_thread.run_sync(self._decoder.decode, data)
+        while True:
+            with stage("source"):
+                data = await anext(self.stream, None)
+            if data is None:
+                return
+            with stage("decode"):
+                batch = await anyio.to_thread.run_sync(self._decoder.decode, data)
             self._last = data, batch.num_rows
             yield batch
 

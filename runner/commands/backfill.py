@@ -19,6 +19,7 @@ def command(
     verify: opt.Verify = "counts",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     yes: opt.Yes = False,
+    profile: opt.Profile = False,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -41,6 +42,7 @@ def command(
         verify=verify,
         fail_fast=fail_fast,
         yes=yes,
+        profile=profile,
     )
     output = Output(json, quiet, debug)
     result = run_job(settled, asked, output, state_folder(job, state_dir))

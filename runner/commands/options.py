@@ -22,4 +22,5 @@ Since = Annotated[
 Until = Annotated[str | None, typer.Option("--until", metavar="T", help="… up to here, exclusive.")]
 FullRefresh = Annotated[bool, typer.Option("--full-refresh", help="Start the selected tables over.")]
 Verify = Annotated[str, typer.Option("--verify", metavar="HOW", help="none, counts, hash or source.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Measure where the time goes.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do what asks for a confirmation.")]

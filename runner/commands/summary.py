@@ -7,6 +7,7 @@ import sys
 from runner.backfill import Result
 from runner.commands.assembly import Output
 from runner.errors import RunnerError
+from runner.profile import STAGES
 from runner.secrets import redact
 from runner.units import format_seconds, format_size
 
@@ -53,6 +54,10 @@ def print_result(result: Result, output: Output) -> None:
         console.print(
             f"  [green]verified by {result.verified}[/]: {chunks} of {chunks} chunks {_EQUAL[result.verified]}"
         )
+    if result.stages:
+        whole_time = sum(result.stages.values()) or 1.0
+        for name, spent in sorted(result.stages.items(), key=lambda part: -part[1]):
+            console.print(f"  {name:9} {spent:8.2f} s {spent / whole_time:5.0%}  [dim]{STAGES[name]}[/]")
     problems: list[tuple[str, RunnerError]] = [(one.name, one.error) for one in result.rejected]
     problems += [(item.name, item.error) for item in result.items if item.error and item.state != "published"]
     for name, error in problems[:_SHOWN]:

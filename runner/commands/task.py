@@ -18,6 +18,7 @@ def command(
     full_refresh: opt.FullRefresh = False,
     verify: opt.Verify = "counts",
     yes: opt.Yes = False,
+    profile: opt.Profile = False,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -34,7 +35,15 @@ def command(
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
     settled, wanted = settle_task(job, table, env, environ, here)
-    asked = Options(only=(wanted,), since=since, until=until, full_refresh=full_refresh, verify=verify, yes=yes)
+    asked = Options(
+        only=(wanted,),
+        since=since,
+        until=until,
+        full_refresh=full_refresh,
+        verify=verify,
+        yes=yes,
+        profile=profile,
+    )
     output = Output(json, quiet, debug)
     state = state_folder(settled.path if job else here, state_dir)
     name = f"task {wanted}"

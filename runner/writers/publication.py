@@ -24,6 +24,7 @@ from runner.errors import (
 from runner.load import DELETED_AT, VERSION_COLUMNS, Deletion, Outcome, Publication, Range, TableState, Target
 from runner.naming import quote
 from runner.plan import not_ours
+from runner.profile import stage
 from runner.rowhash import Digest, Fingerprint, by_prefix, total
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Publisher:
             SchemaConflict: A column changed in a way that cannot be merged.
         """
         self._check_basis()
-        staged = self._compare() if self.publication.verify else None
+        with stage("verify", within="load"):
+            staged = self._compare() if self.publication.verify else None
         crash_point("verify", self.target.source_table)
         if self.publication.check_key:
             self._check_key()

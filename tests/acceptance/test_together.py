@@ -365,7 +365,7 @@ _MODES = {
     "incremental": "mode: incremental, cursor: at",
     "snapshot": "mode: snapshot",
 }
-_ROWS, _CHUNKS = 2400, 8
+_ROWS, _CHUNKS = 2400, 12
 
 
 @dataclass
@@ -465,16 +465,17 @@ def test_containers_without_a_state_folder_go_on_in_mid_table(place: Place, cli:
     table.fill(*_MODES)
     table.job(*_MODES)
 
-    first = table.die("load-recorded:12", *by_value)
+    # Several chunks are under way at once: with so few of all that there are, no table is published by the first two.
+    first = table.die("load-recorded:10", *by_value)
     assert all(0 < len(chunks) < _CHUNKS for chunks in first.values())
     assert len(place.rows("select distinct table_name from raw._runner_plans")) == len(_MODES)
     table.vanish("old")
 
-    second = table.die("load-recorded:12", *by_value)
+    second = table.die("load-recorded:6", *by_value)
     for name, read in table.read().items():
         assert not first[name] & set(read), f"{name}: loaded, and read again"
         assert first[name] <= second[name]
-    assert sum(map(len, second.values())) >= sum(map(len, first.values())) + 12
+    assert sum(map(len, second.values())) >= sum(map(len, first.values())) + 6
     assert place.rows("select * from raw._runner_state") == []
     table.vanish()
 

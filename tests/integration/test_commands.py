@@ -287,3 +287,22 @@ def test_starting_over_ends_the_unfinished_run(source: Database, project: Projec
     assert states == {"abandoned", "finished"}
     assert cli("backfill", "job.yml", "--tables", "public.notes").code == 0
     assert len(json.loads(cli("runs", "--json").out)) == 3
+
+
+def test_a_profile_sums_up_to_the_time_of_the_run(source: Database, project: Project, cli: Cli) -> None:
+    source.execute("create table big as select i as id, md5(i::text) as v from generate_series(1, 30000) i")
+    project.job(
+        'name: profiled\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\n'
+        "destination: {type: duckdb, dataset: raw}\ntables: {public.big: {mode: full}}\n"
+    )
+    answer = cli("backfill", "job.yml", "--profile", "--verify", "hash", "--json")
+    assert answer.code == 0
+    events = [json.loads(line) for line in answer.out.splitlines()]
+    (stages,) = [event["stages"] for event in events if event["action"] == "time_spent"]
+    (seconds,) = [event["seconds"] for event in events if event["action"] == "run_finished"]
+    assert sum(stages.values()) == pytest.approx(seconds, abs=0.05)
+    assert all(stages[name] > 0 for name in ("plan", "source", "decode", "hash", "write", "load", "verify", "ledger"))
+    told = cli("backfill", "job.yml", "--profile").out
+    assert "waiting for the source and the wire" in told
+    assert "Where the time went" in next(project.folder.glob(".runner/runs/*/report.html")).read_text()
+    assert "time_spent" not in cli("backfill", "job.yml", "--json").out
