@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help setup demo test matrix soak check format generate lock clean
+.PHONY: help setup demo test matrix soak bench bench-quick check format generate lock clean
 
 help:
 	@echo "make demo      start a private PostgreSQL, backfill it into DuckDB, show the result"
 	@echo "make test      every test"
 	@echo "make matrix    kill at every point, in every mode and destination; write the table of SEMANTICS.md"
 	@echo "make soak      kill at random, 200 times: KILLS=2000 SEED=7"
+	@echo "make bench     ours and peers at the same work: SCALE=10; make bench-quick takes a few minutes"
 	@echo "make check     format, lint, types, generated files, import arrows"
 	@echo "make generate  write the generated files;  make lock  renew constraints.txt"
 
@@ -38,6 +39,13 @@ matrix: setup
 KILLS ?= 200
 soak: setup
 	$(BIN)/python -m tests.acceptance.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+SCALE ?= 1
+bench: setup
+	$(BIN)/python -m tests.benchmarks --scale $(SCALE) --record
+
+bench-quick: setup
+	$(BIN)/python -m tests.benchmarks --quick
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -21,7 +22,7 @@ from connectors.testing.server import PostgresServer, embedded_binaries
 from runner.testing.proxy import Fault, FaultProxy
 from tests.benchmarks import datasets, equality, results
 from tests.benchmarks.cases import CASES, Case
-from tests.benchmarks.contenders import Contender, Work
+from tests.benchmarks.contenders import Contender, Ours, Work
 from tests.benchmarks.measure import SETTINGS, Failed, Measured, run
 from tests.environments import NotInstalled
 
@@ -134,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="rounds after the warm-up; 3 by default")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--contenders", default="", help="only these, by name, separated by commas")
+    parser.add_argument("--record", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="where bench.json and section.md go")
     asked = parser.parse_args(arguments)
     scale = asked.scale or (0.1 if asked.quick else 1.0)
@@ -152,20 +154,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one = bench.run(case)
             found.append(one)
             print("\n".join(results.table(one)[2:]), flush=True)
-    results.write(found, scale=scale, rounds=rounds, folder=asked.out)
+    results.write(found, scale=scale, rounds=rounds, folder=asked.out, record=asked.record)
+    ours = {one.name for case in CASES for one in case.contenders if isinstance(one, Ours)}
     wrong = [
         f"{one.case.name}: {name}: {how}"
         for one in found
         for name, how in {**one.wrong, **one.absent}.items()
-        if name.startswith("ours")
+        if name in ours
     ]
     print("\n".join(wrong))
     return 1 if wrong else 0
 
 
 def _with_only(case: Case, names: set[str]) -> Case:
-    from dataclasses import replace
-
     return replace(case, contenders=tuple(one for one in case.contenders if one.name in names))
 
 

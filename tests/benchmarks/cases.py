@@ -14,11 +14,16 @@ from tests.benchmarks.contenders import (
     OURS,
     PSQL,
     SLING,
+    Again,
     Contender,
     Ours,
+    Task,
 )
 
-HASH = Ours("ours, --verify hash", extra=("--verify", "hash"))
+HASH = Ours("ours, verified by hash", extra=("--verify", "hash"))
+LEAN = Ours("ours, 256 MiB", limits={"memory": "256MiB"})
+AGAIN = Again("ours, again")
+_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Case:
         tables: Of the schema; () is all of them.
         latency: Milliseconds of a round trip to the source.
         quick: Whether it belongs to the quick set.
+        memory: Contenders, and the most MB that each may have resident.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Case:
     bars: tuple[Bar, ...] = ()
     latency: float = 0.0
     quick: bool = True
+    memory: tuple[tuple[str, int], ...] = ()
 
 
 CASES = (
@@ -64,53 +71,90 @@ CASES = (
         "lineitem to Parquet",
         "tpch",
         "parquet",
-        (OURS, DUCKDB, CONNECTORX, ADBC, SLING),
+        (OURS, LEAN, DUCKDB, CONNECTORX, ADBC, SLING),
         ("lineitem",),
         (Bar("ours", "DuckDB", most=1.15, aim=1.05), Bar("Sling (CSV)", "ours", least=5)),
+        memory=(("ours, 256 MiB", 400),),
     ),
     Case(
         "lineitem to DuckDB",
         "tpch",
         "duckdb",
-        (OURS, HASH, DUCKDB, DLT_CONNECTORX, DLT_PYARROW, INGESTR),
+        (OURS, LEAN, HASH, DUCKDB, DLT_CONNECTORX, DLT_PYARROW, INGESTR),
         ("lineitem",),
         (
             Bar("ours", "DuckDB", most=1.3, aim=1.05),
             Bar("dlt (connectorx)", "ours", least=3),
             Bar("ingestr", "ours", least=3.5),
         ),
+        memory=(("ours, 256 MiB", 600),),
     ),
     Case("all of TPC-H to DuckDB", "tpch", "duckdb", (OURS, DUCKDB), bars=(Bar("ours", "DuckDB", most=1.3, aim=1.05),)),
     Case(
         "300 small tables to DuckDB",
         "small300x1000",
         "duckdb",
-        (OURS, DUCKDB, DLT_CONNECTORX),
+        (OURS, AGAIN, DUCKDB, DLT_CONNECTORX),
         bars=(Bar("ours", "DuckDB", most=1.5, aim=1.1),),
     ),
     Case(
         "2,000 tiny tables to DuckDB",
         "small2000x100",
         "duckdb",
-        (OURS, DUCKDB),
+        (OURS, AGAIN, DUCKDB),
         quick=False,
     ),
     Case(
         "a table of 1,000 columns to DuckDB",
         "wide",
         "duckdb",
-        (OURS, DUCKDB),
+        (OURS, LEAN, DUCKDB),
         bars=(Bar("ours", "DuckDB", most=1.6, aim=1.1),),
+        memory=(("ours, 256 MiB", 600),),
     ),
-    Case("values of 1 MB to DuckDB", "fat", "duckdb", (OURS, DUCKDB), quick=False),
+    Case(
+        "values of 1 MB to DuckDB",
+        "fat",
+        "duckdb",
+        (OURS, LEAN, DUCKDB),
+        quick=False,
+        memory=(("ours, 256 MiB", 600),),
+    ),
     Case("skewed keys to DuckDB", "skewed", "duckdb", (OURS, DUCKDB), quick=False),
     Case("300 small tables, 20 ms away", "small300x1000", "duckdb", (OURS, DUCKDB), latency=20.0, quick=False),
     Case(
         "lineitem to PostgreSQL",
         "tpch",
         "postgres",
-        (OURS, PSQL),
+        (OURS, LEAN, PSQL),
         ("lineitem",),
         (Bar("ours", "psql", most=1.3),),
+        memory=(("ours, 256 MiB", 400),),
+    ),
+    Case("one task of 1,000 rows", "small300x1000", "duckdb", (Task("ours, runner task"),), ("t0000",)),
+    Case(
+        "lineitem to Parquet, by connections",
+        "tpch",
+        "parquet",
+        tuple(Ours(f"connections: {count}", limits={"connections": count}) for count in _COUNTS),
+        ("lineitem",),
+        quick=False,
+    ),
+    Case(
+        "lineitem to DuckDB, by rows a chunk",
+        "tpch",
+        "duckdb",
+        tuple(
+            Ours(f"chunk_rows: {rows}", limits={"chunk_rows": rows}) for rows in (100_000, 250_000, 500_000, 1_000_000)
+        ),
+        ("lineitem",),
+        quick=False,
+    ),
+    Case(
+        "300 small tables, by tables at once",
+        "small300x1000",
+        "duckdb",
+        tuple(Ours(f"tables: {count}", limits={"tables": count}) for count in _COUNTS),
+        quick=False,
     ),
 )

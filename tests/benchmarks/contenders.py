@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.environments import environment
 
 _PEERS = Path(__file__).with_name("peers")
+_RUNNER = Path(sys.executable).with_name("runner")
 _JOB = """
 name: bench
 source: {{type: postgres, dsn: "${{SOURCE_DSN}}"}}
@@ -75,7 +77,6 @@ class Ours(Contender):
     name: str = "ours"
     needs: str | None = None
     limits: Mapping[str, object] = field(default_factory=dict)
-    again: bool = False
 
     def prepare(self, work: Work, folder: Path) -> list[str | Path]:
         (folder / "pyproject.toml").touch()
@@ -83,7 +84,25 @@ class Ours(Contender):
         tables = "\n".join(f"  {work.schema}.{table}: {{mode: full}}" for table in work.tables)
         job = _JOB.format(destination=_DESTINATIONS[work.kind], limits=limits, tables=tables)
         (folder / "job.yml").write_text(job)
-        return [Path(sys.executable).with_name("runner"), "backfill", "job.yml", *self.extra]
+        return [_RUNNER, "backfill", "job.yml", *self.extra]
+
+
+class Again(Ours):
+    """This project's command on tables that it has loaded before."""
+
+    def prepare(self, work: Work, folder: Path) -> list[str | Path]:
+        command = super().prepare(work, folder)
+        environ = {**os.environ, "SOURCE_DSN": work.dsn, "DEST_DSN": work.target}
+        subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True)
+        return command
+
+
+class Task(Again):
+    """One process for one table that was loaded before: what an orchestrator starts."""
+
+    def prepare(self, work: Work, folder: Path) -> list[str | Path]:
+        super().prepare(work, folder)
+        return [_RUNNER, "task", "job.yml", "--table", f"{work.schema}.{work.tables[0]}"]
 
 
 class Psql(Contender):

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.benchmarks.cases import Bar, Case
 from tests.benchmarks.measure import Measured
 
+RECORD = Path(__file__).with_name("RESULTS.md")
 _PRODUCT = ("duckdb", "pyarrow", "asyncpg", "dlt")
 
 
@@ -47,7 +48,7 @@ class Found:
 
 def table(found: Found) -> list[str]:
     """Return the lines of a Markdown table."""
-    base = "DuckDB" if "DuckDB" in found.runs else "psql"
+    base = next((name for name in ("DuckDB", "psql") if name in found.runs), next(iter(found.runs), ""))
     lines = [
         f"### {found.case.name}",
         "",
@@ -71,11 +72,15 @@ def table(found: Found) -> list[str]:
         aim = f", aim <= {bar.aim:g}" if bar.aim is not None else ""
         verdict = "met" if bar.met(ratio) else "**missed**"
         lines.append(f"- {bar.one} / {bar.other} = {ratio:.2f} (bar {bar}{aim}): {verdict}")
+    for name, most in found.case.memory:
+        if name in found.runs:
+            peak = max(run.memory for run in found.runs[name]) * 2**20 / 1e6
+            lines.append(f"- {name}: {peak:.0f} MB resident (bar <= {most}): {'met' if peak <= most else '**missed**'}")
     return lines
 
 
-def write(found: Sequence[Found], *, scale: float, rounds: int, folder: Path) -> None:
-    """Write ``bench.json``, and put the section of this scale into RESULTS.md in the place of the one before."""
+def write(found: Sequence[Found], *, scale: float, rounds: int, folder: Path, record: bool) -> None:
+    """Write ``bench.json`` and ``section.md``; put the section into RESULTS.md too, if it is to be on record."""
     now = datetime.now(UTC)
     machine = hardware()
     data = {
@@ -96,7 +101,12 @@ def write(found: Sequence[Found], *, scale: float, rounds: int, folder: Path) ->
     ]
     for one in found:
         lines += [*table(one), ""]
-    (folder / "section.md").write_text("\n".join(lines).rstrip() + "\n")
+    section = "\n".join(lines).rstrip() + "\n"
+    (folder / "section.md").write_text(section)
+    if record:
+        before = RECORD.read_text().split("\n## ")
+        kept = [one for one in before[1:] if not one.startswith(lines[0].removeprefix("## "))]
+        RECORD.write_text("\n## ".join([before[0], section.removeprefix("## "), *kept]).rstrip() + "\n")
 
 
 def hardware() -> Mapping[str, str]:
