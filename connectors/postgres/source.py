@@ -296,14 +296,18 @@ class CopyReading:
         table: str,
     ) -> None:
         """Run the COPY; gather whole rows to a few megabytes; wait while the reader is behind."""
-        gathered = bytearray()
+        gathered: list[bytes] = []
+        size = 0
 
         async def take(data: bytes) -> None:
             # asyncpg hands over whole CopyData messages; the server sends one row in each.
-            gathered.extend(data)
-            if len(gathered) >= _BATCH:
-                whole = bytes(gathered)
+            nonlocal size
+            gathered.append(data)
+            size += len(data)
+            if size >= _BATCH:
+                whole = b"".join(gathered)
                 gathered.clear()
+                size = 0
                 await send.send(whole)
 
         with send:
@@ -314,7 +318,7 @@ class CopyReading:
             except DRIVER_ERRORS as error:
                 raise translate(error, table=table) from error
             if gathered:
-                await send.send(bytes(gathered))
+                await send.send(b"".join(gathered))
             self.source_rows = int(status.split()[-1])
 
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
