@@ -100,7 +100,6 @@ class Publisher:
         self.outcome.hash = carried
         crash_point("swap", self.target.source_table)
         self.books.note_publication(self.target, self.publication, str(carried) if carried is not None else None)
-        crash_point("publish-recorded", self.target.source_table)
 
     # Checks.
 

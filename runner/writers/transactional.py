@@ -273,6 +273,10 @@ class TransactionalWriter(abc.ABC):
                     if work.publication is not None:
                         Publisher(self, cursor, books, work.target, work.publication, outcome).publish()
             books.write()
+            for work in works:
+                crash_point("load-receipted", work.target.source_table)
+                if work.publication is not None:
+                    crash_point("publish-recorded", work.target.source_table)
             cursor.execute("commit")
         except VerifyFailed as error:
             if books is not None and len(works) == 1:
@@ -323,7 +327,6 @@ class TransactionalWriter(abc.ABC):
                 self.copy(cursor, stage, target, chunk.files, chunk.id)
             crash_point("load-staged", target.source_table)
             books.note_chunk(target, chunk)
-            crash_point("load-receipted", target.source_table)
             outcome.rows += chunk.rows
 
     def _create_stage(self, cursor: Cursor, target: Target) -> None:
