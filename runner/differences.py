@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from runner.rowhash import NULL, SHOWN, Digest, Fingerprint, Slice, by_prefix, total
+from runner.rowhash import NULL, Digest, Fingerprint, Slice, by_prefix, total
 
 _ROWS_PER_PART = 300
 _MOST_DIGITS = 4
@@ -246,5 +246,5 @@ def _plain(text: str) -> str:
         return "NULL"
     if not text.startswith('"'):
         return text
-    cut = len(text) >= SHOWN
-    return (text[1:] if cut else text[1:-1]).replace('""', '"')
+    # What is cut short ends with the digits of its hash.
+    return (text[1:-1] if text.endswith('"') else text[1:]).replace('""', '"')

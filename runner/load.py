@@ -342,7 +342,7 @@ class Writer(Protocol):
         ...
 
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
-        """Do each table's work in a transaction of its own; doing it again is harmless.
+        """Do each table's work in a transaction, of its own or with other small tables; doing it again is harmless.
 
         Raises:
             DestinationError: Nothing more can be written, for any table.

@@ -214,23 +214,28 @@ class Mover:
         """Read chunks, a bounded number of them at once; each is loaded while others are read."""
         # One more than there are cores to decode them: the first is loaded before the last is read.
         width = anyio.CapacityLimiter(max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1)))
+        # What is read and not loaded yet takes disk from the other tables.
+        ahead = anyio.CapacityLimiter(2 * width.total_tokens)
         alone = len(item.chunks) == 1
 
         async def one(state: ChunkState, holder: object) -> None:
             try:
-                if state.state != "spooled":
-                    await self._read(item, state)
+                try:
+                    if state.state != "spooled":
+                        await self._read(item, state)
+                finally:
+                    width.release_on_behalf_of(holder)
+                if not alone:
+                    await self._load(item, state)
             finally:
-                width.release_on_behalf_of(holder)
-            if not alone:
-                await self._load(item, state)
+                ahead.release_on_behalf_of(holder)
 
         async with task_group() as group:
             for state in states:
                 holder = object()
+                await ahead.acquire_on_behalf_of(holder)
                 await width.acquire_on_behalf_of(holder)
                 if self.draining:
-                    width.release_on_behalf_of(holder)
                     break
                 group.start_soon(one, state, holder)
         if any(state.state == "planned" for state in item.chunks):

@@ -26,7 +26,7 @@ from runner.job import Deletes, Job, TableEntry, is_exact, matches
 from runner.jobfile import SettledJob
 from runner.load import DELETED_AT, VERSION_COLUMNS, Range, Target, TargetColumn
 from runner.naming import normalise
-from runner.rowhash import Slice
+from runner.rowhash import FORM, Slice
 from runner.source import Column, Scan, Table, Window, fingerprint
 
 
@@ -71,7 +71,7 @@ class TablePlan:
     def digest(self) -> str:
         """Return what an unfinished run is compared by; limits and retries are not in it."""
         return fingerprint(
-            [self.scan.digest(), self.mode, self.cursor, list(self.target.key), self.target.name, self.range]
+            [self.scan.digest(), self.mode, self.cursor, list(self.target.key), self.target.name, self.range, FORM]
         )
 
 

@@ -29,6 +29,8 @@ import pyarrow as pa
 
 from runner.naming import literal, quote
 
+# The form of a row's line: hashes of two forms are never compared.
+FORM = 2
 SEPARATOR, NULL = "\x1f", "\x1e"
 _SEPARATOR, _NULL = "chr(31)", "chr(30)"
 _MODULUS = 2**64

@@ -150,6 +150,8 @@ class DuckDBWriter(TransactionalWriter):
             return DatasetState({}, {})
         return super().read_state(run)
 
+    readers_wait = False
+
     def sql_type(self, column: TargetColumn) -> str:
         return duckdb_type(column)
 

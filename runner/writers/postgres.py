@@ -39,7 +39,7 @@ from runner.naming import literal, quote
 from runner.rowhash import PostgresDialect
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
+from runner.writers.transactional import PROMISES, TABLES, Cursor, TransactionalWriter
 
 
 class PostgresConfig(BaseModel):
@@ -150,11 +150,11 @@ class PostgresWriter(TransactionalWriter):
             exists = cursor.rows("select 1 from pg_namespace where nspname = ?", [self.dataset])
             tables = cursor.rows(
                 "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-                "where n.nspname = ? and c.relname = '_dlt_loads'",
-                [self.dataset],
+                f"where n.nspname = ? and c.relname in ({', '.join('?' * len(TABLES))})",
+                [self.dataset, *TABLES],
             )
             # CREATE SCHEMA IF NOT EXISTS asks for a grant even where it exists, and two at once collide.
-            if not (exists and tables):
+            if not (exists and len(tables) == len(TABLES)):
                 # On failure the session is closed, and the lock with it.
                 cursor.execute("select pg_advisory_lock(?)", [_lock_key(self.dataset, "")])
                 super().prepare()

@@ -44,7 +44,7 @@ from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
 from runner.writers.books import NOW, STATE_COLUMNS, Books
 from runner.writers.publication import CHUNK, OWN_COLUMNS, VALID_TO, Publisher
-from runner.writers.registry import ENGINE, RegistryClient, grown, register
+from runner.writers.registry import RegistryClient, grown, register
 
 PROMISES = {
     "full": "exactly once; all at once",
@@ -57,7 +57,7 @@ PROMISES = {
 _SMALL_BYTES = 2**20
 
 # Text, bigint and double precision mean the same in every dialect; times are seconds since 1970.
-_TABLES = {
+TABLES = {
     "_runner_state": "table_name text not null, seq bigint not null, source text not null, "
     "source_table text not null, job text not null, run text not null, mode text not null, cursor_column text, "
     "mark text, load_id text not null, digest text not null, row_count bigint not null, "
@@ -95,6 +95,8 @@ class TransactionalWriter(abc.ABC):
     text_type = "text"
     timestamp_type = "timestamp with time zone"
     row_id = "rowid"
+    # Whether readers of a table wait from its swap until the commit: then they must not wait for other tables too.
+    readers_wait = True
     dialect: Dialect
 
     def __init__(self, dataset: str) -> None:
@@ -149,7 +151,7 @@ class TransactionalWriter(abc.ABC):
             cursor.execute("begin")
             cursor.execute(f"create schema if not exists {quote(self.dataset)}")
             existing = self.existing_columns(cursor)
-            for table, columns in _TABLES.items():
+            for table, columns in TABLES.items():
                 sql = columns.format(text=self.text_type)
                 if table not in existing:
                     cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
@@ -184,7 +186,8 @@ class TransactionalWriter(abc.ABC):
         return DatasetState(tables, existing, chunks, plans)
 
     def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
-        wanted = list(tables)
+        # In one order: two who take some of the same rows in two orders would wait for each other.
+        wanted = sorted(tables)
         if not wanted:
             return []
         leases = self.name("_runner_leases")
@@ -239,8 +242,8 @@ class TransactionalWriter(abc.ABC):
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:
             outcomes: list[Outcome] = []
-            for group in _groups(works):
-                together = self._transaction(cursor, lease, group) if len(group) > 1 else []
+            for group in self._groups(works):
+                together = self._together(cursor, lease, group) if len(group) > 1 else []
                 if together and not any(outcome.error for outcome in together):
                     outcomes += together
                     continue
@@ -253,6 +256,31 @@ class TransactionalWriter(abc.ABC):
                         # What was committed before stays told; what is left would only fail the same way.
                         return outcomes + [Outcome(error=error) for _ in works[len(outcomes) :]]
             return outcomes
+
+    def _groups(self, works: Sequence[TableWork]) -> Iterator[list[TableWork]]:
+        """Return works that are done in one transaction: small tables that are published at once, else one by one."""
+        group: list[TableWork] = []
+        for work in works:
+            publication = work.publication
+            new = publication is not None and (publication.base is None or not self.readers_wait)
+            if new and work.fresh and work.bytes <= _SMALL_BYTES:
+                group.append(work)
+                continue
+            if group:
+                yield group
+                group = []
+            yield [work]
+        if group:
+            yield group
+
+    def _together(self, cursor: Cursor, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+        try:
+            return self._transaction(cursor, lease, works)
+        except RunnerError as error:
+            if error.retriable:
+                raise
+            # Some of them may still get through alone.
+            return []
 
     def _transaction(self, cursor: Cursor, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         """Do some works in one transaction; of several, all or none."""
@@ -462,8 +490,17 @@ class TransactionalWriter(abc.ABC):
             if schema is not None:
                 cursor.execute(
                     f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
-                    "values (?, ?, now(), ?, ?, ?)",
-                    [schema["version"], ENGINE, self.dataset, schema["version_hash"], json.dumps(schema)],
+                    # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
+                    f"select ?, ?, greatest(now(), (select max(inserted_at) + interval '1 microsecond' from {versions} "
+                    "where schema_name = ?)), ?, ?, ?",
+                    [
+                        schema["version"],
+                        schema["engine_version"],
+                        self.dataset,
+                        self.dataset,
+                        schema["version_hash"],
+                        json.dumps(schema),
+                    ],
                 )
                 self._note_schemas(cursor, new)
             cursor.execute("commit")
@@ -488,22 +525,6 @@ class TransactionalWriter(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
         """Close what stays open between calls."""
-
-
-def _groups(works: Sequence[TableWork]) -> Iterator[list[TableWork]]:
-    """Return works that are done in one transaction: small tables that are published at once, else one by one."""
-    group: list[TableWork] = []
-    for work in works:
-        small = work.fresh and work.publication is not None and work.bytes <= _SMALL_BYTES
-        if small:
-            group.append(work)
-            continue
-        if group:
-            yield group
-            group = []
-        yield [work]
-    if group:
-        yield group
 
 
 def _concerns_all(error: RunnerError) -> bool:

@@ -276,7 +276,7 @@ def test_two_who_wait_do_not_wait_for_each_other(place: Place, cli: Cli) -> None
 
     def asked(processes: int) -> bool:
         """Tell whether so many have asked for leases, and are at rest since."""
-        at_rest = "state = 'idle' and pid <> pg_backend_pid()"
+        at_rest = "state = 'idle' and datname = current_database() and pid <> pg_backend_pid()"
         sql = f"select 1 from pg_stat_activity where query like '%\\_runner\\_leases%' and {at_rest}"
         return len(place.rows(sql)) >= processes
 
@@ -306,7 +306,7 @@ def test_who_slept_while_another_took_over_publishes_nothing(place: Place, cli: 
     """A process that is stopped for longer than its lease lasts finds out, whatever it has read."""
     place.source.execute(_FILL)
     place.job({table: _TABLES[table] for table in ("added", "history")})
-    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'orchestra-runner'"
+    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with psycopg2.connect(place.source.dsn) as holder:
         holder.cursor().execute("lock table added, history in access exclusive mode")
         sleeps = place.start("backfill", "job.yml")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import dlt
 import duckdb
@@ -15,9 +17,11 @@ import psycopg2
 import pyarrow as pa
 import pytest
 
-from runner.errors import LeaseLost
+from runner.errors import DiskFull, LeaseLost
 from runner.load import Lease, Publication, TableWork, Target, TargetColumn
 from runner.writers.duckdb import DuckDBWriter
+from runner.writers.postgres import PostgresWriter
+from runner.writers.transactional import TransactionalWriter
 from tests.conftest import Cli, Database, Project
 
 _POSTGRES = """
@@ -200,3 +204,101 @@ def test_an_expired_holder_cannot_publish(project: Project, database: Database, 
     writer.rest()
     assert isinstance(outcome.error, LeaseLost)
     assert project.query("select count(*) from duckdb_tables() where table_name = 't'") == [(0,)]
+
+
+# Small tables share a transaction.
+
+
+@pytest.fixture
+def several(project: Project, database: Database) -> Database:
+    """Six small tables, and a job for either destination."""
+    project.environ["SOURCE_DSN"] = database.dsn
+    for name in "abcdef":
+        database.execute(f"create table {name} as select i as id from generate_series(1, 100) i")
+    return database
+
+
+def _several(project: Project, kind: str) -> None:
+    place = "duckdb, dataset: raw" if kind == "duckdb" else 'postgres, dsn: "${SOURCE_DSN}", dataset: raw'
+    project.job(
+        f'name: several\nsource: {{type: postgres, dsn: "${{SOURCE_DSN}}"}}\ndestination: {{type: {place}}}\n'
+        "tables: {public.*: {mode: full}}\n"
+    )
+
+
+def _transactions(monkeypatch: pytest.MonkeyPatch, writer: type[TransactionalWriter]) -> list[list[str]]:
+    """Note the tables of each transaction, and give the loader time to gather them."""
+    noted: list[list[str]] = []
+    begin = writer._transaction
+
+    def noting(self: Any, cursor: Any, lease: Lease, works: list[TableWork]) -> Any:
+        noted.append([work.target.name for work in works])
+        return begin(self, cursor, lease, works)
+
+    monkeypatch.setattr(writer, "_transaction", noting)
+    monkeypatch.setattr("runner.load._LINGER_SECONDS", 0.5)
+    return noted
+
+
+def test_readers_never_wait_for_another_table_of_the_same_package(
+    several: Database, project: Project, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In PostgreSQL a swap locks readers out until the commit: only tables that are new share one."""
+    _several(project, "postgres")
+    noted = _transactions(monkeypatch, PostgresWriter)
+    assert cli("backfill", "job.yml").code == 0
+    assert max(map(len, noted)) > 1
+    noted.clear()
+    assert cli("backfill", "job.yml").code == 0
+    assert len(noted) == 6
+    assert max(map(len, noted)) == 1
+
+
+def test_of_tables_that_share_a_transaction_those_that_can_get_through(
+    several: Database, project: Project, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _several(project, "duckdb")
+    noted = _transactions(monkeypatch, DuckDBWriter)
+    copy = DuckDBWriter.copy
+
+    def full(self: Any, cursor: Any, stage: str, target: Target, files: Any, chunk: str) -> None:
+        if target.name == "c":
+            raise DiskFull("No space.")
+        copy(self, cursor, stage, target, files, chunk)
+
+    monkeypatch.setattr(DuckDBWriter, "copy", full)
+    assert cli("backfill", "job.yml").code == 1
+    assert any("c" in group and len(group) > 1 for group in noted)
+    published = {row[0] for row in project.query("select table_name from raw._runner_state")}
+    assert "c" not in published
+    before = [name for group in noted if len(group) == 1 for (name,) in [group] if name != "c"]
+    assert set(before) <= published, "what came before the full disk is published"
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "postgres"])
+def test_the_newest_schema_of_dlt_is_ours_whatever_the_clocks_say(
+    several: Database, project: Project, cli: Cli, kind: str
+) -> None:
+    _several(project, kind)
+    assert cli("backfill", "job.yml", "--tables", "public.a").code == 0
+    ahead = "update raw._dlt_version set inserted_at = inserted_at + interval '1 hour'"
+    newest = "select schema from raw._dlt_version order by inserted_at desc limit 1"
+    if kind == "duckdb":
+        with duckdb.connect(str(project.warehouse)) as connection:
+            connection.execute(ahead)
+    else:
+        several.execute(ahead)
+    assert cli("backfill", "job.yml", "--tables", "public.b").code == 0
+    ((schema,),) = project.query(newest) if kind == "duckdb" else several.rows(newest)
+    assert {"a", "b"} <= set(json.loads(schema)["tables"])
+
+
+def test_a_dataset_that_lacks_a_record_of_a_later_version_gets_it(
+    several: Database, project: Project, cli: Cli
+) -> None:
+    _several(project, "postgres")
+    assert cli("backfill", "job.yml", "--tables", "public.a").code == 0
+    several.execute("drop table raw._dlt_version", "drop table raw._runner_schemas", "drop table raw._runner_runs")
+    answer = cli("backfill", "job.yml", "--tables", "public.b")
+    assert (answer.code, "schema was not updated" in answer.err) == (0, False)
+    assert several.rows("select count(*) from raw._dlt_version") == [(1,)]
