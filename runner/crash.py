@@ -29,7 +29,7 @@ POINTS = {
     "publish-committed": "the publication is committed, the ledger does not know",
     "table-recorded": "the ledger knows that the table is published",
     "register-begun": "dlt's schema is about to be written",
-    "register-committed": "dlt's schema is written, our note of it is not",
+    "register-committed": "dlt's schema is written, the end of the run is not recorded",
     "ledger-compacted": "the run is recorded, the ledger's journal is about to be folded in",
 }
 
