@@ -133,15 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="scale factor 0.1, one round, the short list of cases")
     parser.add_argument("--scale", type=float, help="TPC-H's scale factor; 1 by default")
     parser.add_argument("--rounds", type=int, help="rounds after the warm-up; 3 by default")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--contenders", default="", help="only these, by name, separated by commas")
+    parser.add_argument("--only", action="append", default=[], help="this case; may be given again")
+    parser.add_argument("--without", action="append", default=[], help="leave this contender out; may be given again")
     parser.add_argument("--record", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="where bench.json and section.md go")
     asked = parser.parse_args(arguments)
     scale = asked.scale or (0.1 if asked.quick else 1.0)
     rounds = asked.rounds or (1 if asked.quick else 3)
-    names = set(filter(None, asked.contenders.split(",")))
-    cases = [case for case in CASES if (case.quick or not asked.quick) and asked.only in case.name]
+    cases = [case for case in CASES if case.name in asked.only or (not asked.only and (case.quick or not asked.quick))]
+    unknown = {*asked.only} - {case.name for case in CASES}
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {'; '.join(case.name for case in CASES)}")
     asked.out.mkdir(parents=True, exist_ok=True)
     os.environ["BENCH_BINARIES"] = str(embedded_binaries())
     found = []
@@ -149,9 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = Bench(server, Path(temporary), scale=scale, rounds=rounds)
         for case in cases:
             print(f"{case.name} …", flush=True)
-            if names:
-                case = _with_only(case, names)
-            one = bench.run(case)
+            left = tuple(one for one in case.contenders if one.name not in asked.without)
+            one = bench.run(replace(case, contenders=left))
             found.append(one)
             print("\n".join(results.table(one)[2:]), flush=True)
     results.write(found, scale=scale, rounds=rounds, folder=asked.out, record=asked.record)
@@ -164,10 +165,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     print("\n".join(wrong))
     return 1 if wrong else 0
-
-
-def _with_only(case: Case, names: set[str]) -> Case:
-    return replace(case, contenders=tuple(one for one in case.contenders if one.name in names))
 
 
 if __name__ == "__main__":
