@@ -502,6 +502,7 @@ class Backfill:
         exit_code = 1 if wrong else 3 if unfinished or parked or busy else 0
         await self._register([item.plan for item in published])
         seconds = self._clock.monotonic() - began
+        stages = self._profile.seconds() if self._profile is not None else {}
         # The run's own record counts what an earlier process of it published, too.
         complete = [*found.done, *published]
         self._record = replace(
@@ -536,7 +537,6 @@ class Backfill:
             await anyio.to_thread.run_sync(folder.proof.write_text, json.dumps(proof, indent=1))
         if state != "interrupted":
             await anyio.to_thread.run_sync(self._spool.close)
-        stages = self._profile.seconds() if self._profile is not None else {}
         if stages:
             self._stream.emit(TimeSpent(stages))
         self._stream.emit(

@@ -122,6 +122,8 @@ def test_what_was_loaded_is_not_read_again(project: Project, source: Database) -
     project.job(_JOB.replace("DESTINATION", "{type: duckdb, dataset: raw}"))
     process = project.start("backfill", "job.yml", "--tables", "public.wide")
     _until_chunks(project, process, 6)
+    # It is at work as long as it is there, and does not come to its end while we ask.
+    process.send_signal(signal.SIGSTOP)
     assert "running" in project.start("runs").communicate(timeout=20)[0]
     process.kill()
     process.communicate()
