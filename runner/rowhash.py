@@ -265,13 +265,25 @@ class PostgresDialect(Dialect):
 
     def text(self, fields: Sequence[Field]) -> str:
         line = super().text(fields)
-        texts = [self._text(field) for field in fields if pa.types.is_string(field.type)]
+        empty = [field.sql for field in fields if field.nullable and self._is_printed(field)]
+        if empty:
+            # A row without NULL is printed by the types' own output functions, at half the cost.
+            printed = _joined([field.sql if self._is_printed(field) else self.argument(field) for field in fields])
+            groups = [empty[start : start + _MOST_ARGUMENTS] for start in range(0, len(empty), _MOST_ARGUMENTS)]
+            nulls = " + ".join(f"num_nulls({', '.join(group)})" for group in groups)
+            line = f"case when {nulls} = 0 then {printed} else {line} end"
+        texts = [field.sql for field in fields if pa.types.is_string(field.type)]
         if not texts:
             return line
         # To look for what asks for quotes costs as much as the hash: all texts of a row at once.
         suspicious = rf"""({_joined(texts, "' '")}) collate "C" ~ '["\n\r\u001e\u001f]'"""
         quoted = _joined([self.argument(field, quotes=True) for field in fields])
         return f"case when {suspicious} then {quoted} else {line} end"
+
+    @staticmethod
+    def _is_printed(field: Field) -> bool:
+        """Tell whether the text of a value is what its type's output function prints."""
+        return not pa.types.is_floating(field.type) and not (pa.types.is_decimal(field.type) and field.wider)
 
     def argument(self, field: Field, *, quotes: bool = False) -> str:
         sql, kind = field.sql, field.type
