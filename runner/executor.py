@@ -63,12 +63,12 @@ class LocalExecutor:
         """
         async with spool.writer(chunk.id, scan.arrow_schema, reserved) as out:
             hasher = Hasher(hash_fields(scan.columns)) if self._hashes else None
-            ruled = not Protector(scan.columns, self._hash_key).idle
-            async with self._slots, self.batches(session, scan, chunk) as (reading, batches):
+            protector = Protector(scan.columns, self._hash_key)
+            async with self._slots, self._batches(session, scan, chunk, protector) as (reading, batches):
                 async for batch in batches:
                     if hasher is not None:
                         with stage("hash"):
-                            await anyio.to_thread.run_sync(_hash, hasher, batch, None if ruled else reading)
+                            await anyio.to_thread.run_sync(_hash, hasher, batch, reading if protector.idle else None)
                     await out.write(batch)
             if self._verify and reading.source_rows is not None and reading.source_rows != out.rows:
                 raise VerifyFailed(
@@ -85,17 +85,17 @@ class LocalExecutor:
         if found is not None:
             return found
         hasher = Hasher(hash_fields(scan.columns), ask)
-        async with self._slots, self.batches(session, scan, chunk) as (_, batches):
+        protector = Protector(scan.columns, self._hash_key)
+        async with self._slots, self._batches(session, scan, chunk, protector) as (_, batches):
             async for batch in batches:
                 await anyio.to_thread.run_sync(hasher.add, batch)
         return hasher.result()
 
     @contextlib.asynccontextmanager
-    async def batches(
-        self, session: Session, scan: Scan, chunk: Chunk
+    async def _batches(
+        self, session: Session, scan: Scan, chunk: Chunk, protector: Protector
     ) -> AsyncIterator[tuple[Reading, AsyncIterator[pa.RecordBatch]]]:
         """Read a chunk's batches, protected columns already as they may leave memory (L11)."""
-        protector = Protector(scan.columns, self._hash_key)
 
         async def protected(reading: Reading) -> AsyncIterator[pa.RecordBatch]:
             async for batch in reading:
@@ -107,7 +107,7 @@ class LocalExecutor:
 
 def _use_steady_pool() -> None:
     """Let Arrow allocate with jemalloc, where it has it: a fifth less memory for batches that come and go."""
-    with contextlib.suppress(NotImplementedError):
+    with contextlib.suppress(NotImplementedError):  # a pyarrow that was built without it keeps the pool it has
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 

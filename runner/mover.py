@@ -213,31 +213,31 @@ class Mover:
     async def _each(self, item: Item, states: Sequence[ChunkState]) -> None:
         """Read chunks, a bounded number of them at once; each is loaded while others are read."""
         # One more than there are cores to decode them: the first is loaded before the last is read.
-        width = anyio.CapacityLimiter(max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1)))
+        at_once = max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1))
+        reading = anyio.Semaphore(at_once)
         # What is read and not loaded yet takes disk from the other tables.
-        ahead = anyio.CapacityLimiter(2 * width.total_tokens)
+        ahead = anyio.Semaphore(2 * at_once)
         alone = len(item.chunks) == 1
 
-        async def one(state: ChunkState, holder: object) -> None:
+        async def one(state: ChunkState) -> None:
             try:
                 try:
                     if state.state != "spooled":
                         await self._read(item, state)
                 finally:
-                    width.release_on_behalf_of(holder)
+                    reading.release()
                 if not alone:
                     await self._load(item, state)
             finally:
-                ahead.release_on_behalf_of(holder)
+                ahead.release()
 
         async with task_group() as group:
             for state in states:
-                holder = object()
-                await ahead.acquire_on_behalf_of(holder)
-                await width.acquire_on_behalf_of(holder)
+                await ahead.acquire()
+                await reading.acquire()
                 if self.draining:
                     break
-                group.start_soon(one, state, holder)
+                group.start_soon(one, state)
         if any(state.state == "planned" for state in item.chunks):
             raise Interrupted
 

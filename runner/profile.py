@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -37,7 +37,7 @@ class Profile:
         self._lock = threading.Lock()
         self._active: Counter[str] = Counter()
         self._since = monotonic()
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def stage(self, name: str, within: str | None = None) -> Iterator[None]:
@@ -67,9 +67,9 @@ class Profile:
         at_work = +self._active
         everybody = at_work.total()
         if not everybody:
-            self._seconds["other"] += passed  # type: ignore[assignment]
+            self._seconds["other"] += passed
         for name, count in at_work.items():
-            self._seconds[name] += passed * count / everybody  # type: ignore[assignment]
+            self._seconds[name] += passed * count / everybody
 
 
 def stage(name: str, within: str | None = None) -> AbstractContextManager[None]:

@@ -33,6 +33,8 @@ from runner.naming import literal, quote
 FORM = 2
 SEPARATOR, NULL = "\x1f", "\x1e"
 _SEPARATOR, _NULL = "chr(31)", "chr(30)"
+# What has to be quoted, as a regular expression has it.
+_SIGNS = r'"\n\r\u001f'
 _MODULUS = 2**64
 # PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS).
 _MOST_ARGUMENTS = 90
@@ -276,7 +278,7 @@ class PostgresDialect(Dialect):
         if not texts:
             return line
         # To look for what asks for quotes costs as much as the hash: all texts of a row at once.
-        suspicious = rf"""({_joined(texts, "' '")}) collate "C" ~ '["\n\r\u001e\u001f]'"""
+        suspicious = _holds_any(_joined(texts, "' '"), rf"{_SIGNS}\u001e")
         quoted = _joined([self.argument(field, quotes=True) for field in fields])
         return f"case when {suspicious} then {quoted} else {line} end"
 
@@ -290,9 +292,8 @@ class PostgresDialect(Dialect):
         if pa.types.is_string(kind):
             value = self._text(field)
             if quotes:
-                # Collated as bytes: a column's own collation may forbid to search in it.
                 text = f'({value}) collate "C"'
-                special = rf"""{text} ~ '["\n\r\u001f]' or {text} = {_NULL}"""
+                special = f"{_holds_any(value, _SIGNS)} or {text} = {_NULL}"
                 value = f"case when {special} then {_quoted(text)} else {value} end"
         elif pa.types.is_boolean(kind):
             value = f"case when {sql} then 't' when not {sql} then 'f' end"
@@ -419,6 +420,11 @@ def _chosen(fields: Sequence[Field], names: Sequence[str]) -> Sequence[Field]:
 
 def _named(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{sql} as {name}" for name, sql in columns.items())
+
+
+def _holds_any(text: str, signs: str) -> str:
+    """Return PostgreSQL's condition; collated as bytes, for a column's own collation may forbid to search in it."""
+    return f"""({text}) collate "C" ~ '[{signs}]'"""
 
 
 def _quoted(text: str) -> str:

@@ -474,44 +474,50 @@ class TransactionalWriter(abc.ABC):
             cursor.execute("commit")
 
     def register(self, targets: list[Target]) -> None:
-        schemas, versions = self.name("_runner_schemas"), self.name("_dlt_version")
         with self.session() as cursor:
-            known = set(cursor.rows(f"select table_name, digest from {schemas}"))
+            known = set(cursor.rows(f"select table_name, digest from {self.name('_runner_schemas')}"))
             new = [target for target in targets if (target.name, target.digest()) not in known]
             if not new:
                 return
             crash_point("register-begun")
             cursor.execute("begin")
-            self.lock_table(cursor, "_dlt_version")
-            stored = cursor.rows(
-                f"select schema from {versions} where schema_name = ? order by inserted_at desc limit 1", [self.dataset]
-            )
-            schema = grown(self.dataset, stored[0][0] if stored else None, new)
-            if schema is not None:
-                cursor.execute(
-                    f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
-                    # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
-                    f"select ?, ?, greatest(now(), (select max(inserted_at) + interval '1 microsecond' from {versions} "
-                    "where schema_name = ?)), ?, ?, ?",
-                    [
-                        schema["version"],
-                        schema["engine_version"],
-                        self.dataset,
-                        self.dataset,
-                        schema["version_hash"],
-                        json.dumps(schema),
-                    ],
-                )
-                self._note_schemas(cursor, new)
+            by_us = self._grow_schema(cursor, new)
             cursor.execute("commit")
-        if schema is None:
+        if not by_us:
             register(self.registry_client(), new)
         crash_point("register-committed")
-        if schema is None:
+        if not by_us:
             with self.session() as cursor:
                 cursor.execute("begin")
                 self._note_schemas(cursor, new)
                 cursor.execute("commit")
+
+    def _grow_schema(self, cursor: Cursor, targets: list[Target]) -> bool:
+        """Add tables to dlt's schema without dlt; return whether that is enough."""
+        self.lock_table(cursor, "_dlt_version")
+        versions = self.name("_dlt_version")
+        stored = cursor.rows(
+            f"select schema from {versions} where schema_name = ? order by inserted_at desc limit 1", [self.dataset]
+        )
+        schema = grown(self.dataset, stored[0][0] if stored else None, targets)
+        if schema is None:
+            return False
+        cursor.execute(
+            f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
+            # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
+            f"select ?, ?, greatest(now(), (select max(inserted_at) + interval '1 microsecond' from {versions} "
+            "where schema_name = ?)), ?, ?, ?",
+            [
+                schema["version"],
+                schema["engine_version"],
+                self.dataset,
+                self.dataset,
+                schema["version_hash"],
+                json.dumps(schema),
+            ],
+        )
+        self._note_schemas(cursor, targets)
+        return True
 
     def _note_schemas(self, cursor: Cursor, targets: Sequence[Target]) -> None:
         schemas = self.name("_runner_schemas")

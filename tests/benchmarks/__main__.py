@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import anyio
 import asyncpg
 import duckdb
 
-from connectors.testing.server import PostgresServer, embedded_binaries
+from connectors.testing.server import PostgresServer
 from runner.testing.proxy import Fault, FaultProxy
 from tests.benchmarks import datasets, equality, results
 from tests.benchmarks.cases import CASES, Case
@@ -145,7 +144,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {'; '.join(case.name for case in CASES)}")
     asked.out.mkdir(parents=True, exist_ok=True)
-    os.environ["BENCH_BINARIES"] = str(embedded_binaries())
     found = []
     with PostgresServer(settings=SETTINGS) as server, tempfile.TemporaryDirectory() as temporary:
         bench = Bench(server, Path(temporary), scale=scale, rounds=rounds)

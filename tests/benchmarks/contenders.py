@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.testing.server import embedded_binaries
 from tests.environments import environment
 
 _PEERS = Path(__file__).with_name("peers")
@@ -109,16 +110,14 @@ class Psql(Contender):
     r"""psql: one \copy out of the source, into another."""
 
     def prepare(self, work: Work, folder: Path) -> list[str | Path]:
-        binaries = os.environ["BENCH_BINARIES"]
-        lines = []
-        for table in work.tables:
-            columns = f'"{binaries}/psql" -X -q -v ON_ERROR_STOP=1'
-            lines.append(
-                f"{columns} '{work.target}' -c 'create schema if not exists raw' "
-                f"-c 'create table raw.{table} as select * from {work.schema}.{table} limit 0'\n"
-                f"{columns} '{work.dsn}' -c '\\copy {work.schema}.{table} to stdout' | "
-                f"{columns} '{work.target}' -c '\\copy raw.{table} from stdin'"
-            )
+        psql = f'"{embedded_binaries()}/psql" -X -q -v ON_ERROR_STOP=1'
+        lines = [
+            f"{psql} '{work.target}' -c 'create schema if not exists raw' "
+            f"-c 'create table raw.{table} as select * from {work.schema}.{table} limit 0'\n"
+            f"{psql} '{work.dsn}' -c '\\copy {work.schema}.{table} to stdout' | "
+            f"{psql} '{work.target}' -c '\\copy raw.{table} from stdin'"
+            for table in work.tables
+        ]
         script = folder / "copy.sh"
         script.write_text("set -e -o pipefail\n" + "\n".join(lines))
         return ["bash", script]

@@ -215,7 +215,7 @@ def test_a_key_lost_on_the_way_deletes_nothing(case: Case, monkeypatch: pytest.M
 
     case.orders(", deletes: compare, on_delete: hard")
     case.run()
-    monkeypatch.setattr(writer_class, "copy", losing)
+    monkeypatch.setattr(writer_class, "copy", losing)  # the real writer, and a row that goes astray
     case.cli("backfill", "job.yml", "--verify", "hash")
     assert 17 in case.ids()
 

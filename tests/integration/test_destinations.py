@@ -235,7 +235,7 @@ def _transactions(monkeypatch: pytest.MonkeyPatch, writer: type[TransactionalWri
         noted.append([work.target.name for work in works])
         return begin(self, cursor, lease, works)
 
-    monkeypatch.setattr(writer, "_transaction", noting)
+    monkeypatch.setattr(writer, "_transaction", noting)  # the real one, watched
     monkeypatch.setattr("runner.load._LINGER_SECONDS", 0.5)
     return noted
 
@@ -266,7 +266,7 @@ def test_of_tables_that_share_a_transaction_those_that_can_get_through(
             raise DiskFull("No space.")
         copy(self, cursor, stage, target, files, chunk)
 
-    monkeypatch.setattr(DuckDBWriter, "copy", full)
+    monkeypatch.setattr(DuckDBWriter, "copy", full)  # no disk can be filled for one table alone
     assert cli("backfill", "job.yml").code == 1
     assert any("c" in group and len(group) > 1 for group in noted)
     published = {row[0] for row in project.query("select table_name from raw._runner_state")}

@@ -168,7 +168,7 @@ def scene(
         project.environ["SOURCE_DSN"] = through if source else database.dsn
         project.environ["TARGET_DSN"] = (database.dsn if source else through) + _PATIENCE
         made = Scene(request.param, proxy, database, project, cli)
-        monkeypatch.setattr(assembly, "run_async", _watched(assembly.run_async, made.left))
+        monkeypatch.setattr(assembly, "run_async", _watched(assembly.run_async, made.left))  # the real one, watched
         yield made
 
 

@@ -146,7 +146,7 @@ def test_a_corrupted_row_is_named_and_its_table_is_not_published(
         assert cli("backfill", "job.yml", "--verify", "none").code == 0
         source.execute(*[f"delete from {name} where id = 2" for name in changes])
     corruptor = Corruptor(len(kind + how), changes)
-    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))
+    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))  # the real writer, then a damage
     answer = cli("backfill", "job.yml", "--verify", how, "--json")
     assert answer.code == 1
     assert not corruptor.left
@@ -171,7 +171,7 @@ def test_a_corrupted_row_of_a_small_table_is_named_too(
     _create(source, "whole_bit")
     _job(project, kind, "public.*: {mode: full}")
     corruptor = Corruptor(1, {"whole_bit": "bit"})
-    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))
+    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))  # the real writer, then a damage
     failed = _failed(cli("backfill", "job.yml", "--verify", "hash", "--json"))
     assert f"{corruptor.wanted['whole_bit'][0]}: n" in failed["whole_bit"]
 
@@ -196,7 +196,7 @@ def test_counts_find_a_lost_row_and_miss_a_changed_value(
     _job(project, kind, "public.*: {mode: full}")
     monkeypatch.setitem(_CHANGES, "lost", ("", "true", ["delete from {s} where id = {a}"]))
     corruptor = Corruptor(3, {"keys_bit": "bit", "keys_lost": "lost"})
-    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))
+    monkeypatch.setattr(_WRITERS[kind], "copy", corruptor.before(_WRITERS[kind].copy))  # the real writer, then a damage
     answer = cli("backfill", "job.yml", "--json", "--verify", "counts")
     assert answer.code == 1
     assert set(_failed(answer)) == {"keys_lost"}
