@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
+import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -137,4 +141,12 @@ def _write(stream: Any, text: str) -> None:
 
 def script() -> None:
     """Run as the console script."""
-    sys.exit(main())
+    # Imports leave no garbage to look for; who runs a loop turns this on again.
+    gc.disable()
+    code = main()
+    with contextlib.suppress(OSError):  # nobody reads what we say any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    atexit._run_exitfuncs()
+    # All that has an end was ended; to take the interpreter apart takes as long as moving a small table.
+    os._exit(code)

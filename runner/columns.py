@@ -9,7 +9,6 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from runner.document import nearest
 from runner.errors import JobFileError, SecretMissing
@@ -75,6 +74,8 @@ class Protector:
                 digests = [None if value is None else self._digest(value) for value in arrays[index].to_pylist()]
                 arrays[index] = pa.array(digests, type=pa.string())
             elif rule == "mask":
+                import pyarrow.compute as pc  # it takes as long to import as pyarrow itself
+
                 mask = pa.scalar(_MASK, pa.string())
                 arrays[index] = pc.if_else(pc.is_valid(arrays[index]), mask, pa.scalar(None, pa.string()))
         return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

@@ -6,7 +6,6 @@ import datetime
 import decimal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from runner.errors import Undecodable
@@ -165,6 +164,8 @@ def _wire_type(arrow: pa.DataType) -> pa.DataType:
 
 def _unhex(text: pa.Array) -> pa.Array:
     r"""Turn ``\x…`` text into bytes, all values at once."""
+    import pyarrow.compute as pc  # it takes as long to import as pyarrow itself
+
     digits = pc.utf8_slice_codeunits(text, 2) if len(text) else text
     offsets_buffer, data = digits.buffers()[1], digits.buffers()[2]
     if digits.offset or data is None:

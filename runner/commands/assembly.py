@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -46,6 +47,9 @@ class Output:
 
 def run_async(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
     """Run a coroutine on uvloop where it exists."""
+    # What is loaded by now stays: it is never looked through for garbage.
+    gc.freeze()
+    gc.enable()
     return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
 
 

@@ -23,6 +23,7 @@ ItemT = TypeVar("ItemT")
 FoundT = TypeVar("FoundT")
 
 _TEMPORARY = ".tmp"
+_BLOCK = 2**20
 
 
 class Changed(Exception):
@@ -70,6 +71,10 @@ class Store(Protocol):
 
     def write(self, path: str, parts: Iterable[bytes]) -> int:
         """Write a file, whole or not at all, and return its size."""
+        ...
+
+    def copy(self, path: str, source: Path) -> int:
+        """Write a local file that nobody changes any more, and return its size."""
         ...
 
     def open(self, path: str) -> io.IOBase:
@@ -141,6 +146,10 @@ class Folder:
         with self._translated():
             return self._put(path, parts)
 
+    def copy(self, path: str, source: Path) -> int:
+        with self._translated():
+            return self._link(path, source) or self._put(path, blocks(source))
+
     def open(self, path: str) -> io.IOBase:
         with self._translated(but=FileNotFoundError):
             return (self._root / path).open("rb")
@@ -197,6 +206,22 @@ class Folder:
         _sync(final.parent)
         return size
 
+    def _link(self, path: str, source: Path) -> int:
+        """Give a file of the same disk, which is durable, a second name; return its size, or 0 where that cannot be."""
+        final = self._root / path
+        temporary = final.with_name(final.name + _TEMPORARY)
+        self._make(final.parent)
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            return 0
+        temporary.replace(final)
+        # Where both names are of one file already, a rename does nothing (rename(2)).
+        temporary.unlink(missing_ok=True)
+        _sync(final.parent)
+        return final.stat().st_size
+
     def _make(self, folder: Path) -> None:
         if folder.is_dir():
             return
@@ -234,6 +259,13 @@ class Folder:
 def is_temporary(path: str) -> bool:
     """Tell whether a killed process left a file before it was whole."""
     return path.endswith(_TEMPORARY)
+
+
+def blocks(source: Path) -> Iterator[bytes]:
+    """Return a file's bytes, some at a time."""
+    with source.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
 
 
 def _sync(folder: Path) -> None:

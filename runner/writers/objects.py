@@ -28,7 +28,7 @@ from runner.errors import (
     UsageError,
 )
 from runner.secrets import redact
-from runner.writers.folder import Changed, Document, FoundT, ItemT
+from runner.writers.folder import Changed, Document, FoundT, ItemT, blocks
 
 _PART = 8 * 2**20
 _WIDTH = 8
@@ -158,6 +158,9 @@ class Objects:
             else:
                 self._api.put(self._store, path, itertools.chain([head], stream), chunk_size=_PART, max_concurrency=4)
         return size
+
+    def copy(self, path: str, source: Path) -> int:
+        return self.write(path, blocks(source))
 
     def open(self, path: str) -> io.IOBase:
         with self._translated(but=FileNotFoundError):

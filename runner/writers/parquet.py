@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from runner.load import Target
 from runner.rowhash import Hasher
+from runner.spool import parquet_writer
 from runner.writers.folder import Store, is_temporary
 from runner.writers.manifest import DataFile
 
-_BLOCK = 2**20
 UNREADABLE = (OSError, pa.ArrowException)
 
 
@@ -36,8 +36,14 @@ class TableFiles:
 
     def write(self, name: str, source: Path, target: Target) -> DataFile:
         """Copy a spooled file, with the target's names of its columns."""
+        path = f"{self._table}/{name}"
+        schema = pq.read_schema(source)
+        names = {column.source: column.name for column in target.columns}
         with self._room:
-            size = self._store.write(f"{self._table}/{name}", _encoded(source, target))
+            if [(name, name) for name in schema.names] == list(names.items()):
+                size = self._store.copy(path, source)
+            else:
+                size = self._store.write(path, _renamed(source, schema, names))
         return DataFile(name, pq.read_metadata(source).num_rows, size)
 
     def counted(self, file: DataFile) -> DataFile:
@@ -77,26 +83,12 @@ def _seq(path: str) -> float:
     return int(found[1]) if found else math.inf
 
 
-def _encoded(source: Path, target: Target) -> Iterator[bytes]:
-    schema = pq.read_schema(source)
-    names = {column.source: column.name for column in target.columns}
-    if [(name, name) for name in schema.names] == list(names.items()):
-        yield from _blocks(source)
-    else:
-        yield from _renamed(source, pa.schema([schema.field(old).with_name(new) for old, new in names.items()]), names)
-
-
-def _blocks(source: Path) -> Iterator[bytes]:
-    with source.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
-
-
 def _renamed(source: Path, schema: pa.Schema, names: dict[str, str]) -> Iterator[bytes]:
+    schema = pa.schema([schema.field(old).with_name(new) for old, new in names.items()])
     sink = _Sink()
     with (
         pq.ParquetFile(source) as spooled,
-        pq.ParquetWriter(sink, schema, compression="zstd", compression_level=1) as writer,
+        parquet_writer(sink, schema) as writer,
     ):
         for number in range(spooled.num_row_groups):
             group = spooled.read_row_group(number, list(names))
