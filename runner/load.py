@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -520,7 +520,7 @@ class Loader:
         return await self._patiently(once, self._patience if patience is None else patience)
 
     async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
-        works = [work for work, _ in package]
+        works, shared = _joined(package)
         try:
             with stage("load"):
                 outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
@@ -532,11 +532,30 @@ class Loader:
             for _, answer in package:
                 answer.fail(told)
         else:
-            for (_, answer), outcome in zip(package, outcomes, strict=True):
-                answer.give(outcome)
+            for answers, outcome in zip(shared, outcomes, strict=True):
+                for answer in answers:
+                    answer.give(outcome)
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
         return await patiently(call, self._clock, lambda: 0.0 if self._interrupted else patience)
+
+
+def _joined(package: Sequence[tuple[TableWork, _Answer]]) -> tuple[list[TableWork], list[list[_Answer]]]:
+    """Return works of which each loads all chunks of its table that wait, and who waits for it."""
+    works: list[TableWork] = []
+    answers: list[list[_Answer]] = []
+    places: dict[str, int] = {}
+    for work, answer in package:
+        place = places.get(work.target.name)
+        if place is not None and work.publication is None and not work.fresh:
+            works[place] = replace(works[place], chunks=[*works[place].chunks, *work.chunks])
+            answers[place].append(answer)
+            continue
+        if work.publication is None:
+            places[work.target.name] = len(works)
+        works.append(work)
+        answers.append([answer])
+    return works, answers
 
 
 async def patiently(call: Callable[[], Awaitable[Any]], clock: Clock, patience: Callable[[], float]) -> Any:

@@ -216,7 +216,7 @@ class Mover:
         at_once = max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1))
         reading = anyio.Semaphore(at_once)
         # What is read and not loaded yet takes disk from the other tables.
-        ahead = anyio.Semaphore(2 * at_once)
+        ahead = anyio.Semaphore(4 * at_once)
         alone = len(item.chunks) == 1
 
         async def one(state: ChunkState) -> None:

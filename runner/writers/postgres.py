@@ -34,7 +34,7 @@ from runner.errors import (
     Unreachable,
     UsageError,
 )
-from runner.load import Target, TargetColumn
+from runner.load import ChunkLoad, Target, TargetColumn
 from runner.naming import literal, quote
 from runner.rowhash import PostgresDialect
 from runner.secrets import redact
@@ -176,14 +176,15 @@ class PostgresWriter(TransactionalWriter):
             return "timestamp with time zone" if arrow.tz else "timestamp without time zone"
         return _TYPES[str(arrow)]
 
-    def copy(self, cursor: Cursor, stage: str, target: Target, files: Sequence[Path], chunk: str) -> None:
+    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad]) -> None:
         assert isinstance(cursor, _PostgresCursor)
         names = ", ".join(quote(column.name) for column in target.columns)
         sources = [column.source for column in target.columns]
-        # A default costs less than the same text in every row that is sent.
-        cursor.execute(f"alter table {stage} alter column _runner_chunk set default {literal(chunk)}")
-        with _CsvStream(files, sources) as stream:
-            cursor.copy(f"copy {stage} ({names}) from stdin (format csv)", stream)
+        for chunk in chunks:
+            # A default costs less than the same text in every row that is sent.
+            cursor.execute(f"alter table {stage} alter column _runner_chunk set default {literal(chunk.id)}")
+            with _CsvStream(chunk.files, sources) as stream:
+                cursor.copy(f"copy {stage} ({names}) from stdin (format csv)", stream)
 
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
         table, stage = self.name(target.name), self.name(target.stage)

@@ -28,6 +28,7 @@ from runner.errors import (
 from runner.load import (
     DELETED_AT,
     LEASE_SECONDS,
+    ChunkLoad,
     DatasetState,
     Held,
     Lease,
@@ -113,8 +114,8 @@ class TransactionalWriter(abc.ABC):
         """Return the type of a column, spelled as existing_columns() spells it."""
 
     @abc.abstractmethod
-    def copy(self, cursor: Cursor, stage: str, target: Target, files: Sequence[Path], chunk: str) -> None:
-        """Append the rows of Parquet files to the staging table."""
+    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad]) -> None:
+        """Append the rows of chunks, each with the chunk's id, to the staging table."""
 
     @abc.abstractmethod
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
@@ -341,18 +342,17 @@ class TransactionalWriter(abc.ABC):
             if work.plan is not None:
                 books.note_plan(target, work.plan)
             done = {}
-        for chunk in work.chunks:
-            before = done.get(chunk.id)
-            if before == chunk.epoch:
-                continue
-            if before is not None:
+        new = [chunk for chunk in work.chunks if done.get(chunk.id) != chunk.epoch]
+        for chunk in new:
+            if chunk.id in done:
                 cursor.execute(f"delete from {stage} where {CHUNK} = ?", [chunk.id])
                 cursor.execute(
                     f"delete from {self.name('_runner_chunks')} where table_name = ? and chunk = ?",
                     [target.name, chunk.id],
                 )
-            if chunk.files:
-                self.copy(cursor, stage, target, chunk.files, chunk.id)
+        if filled := [chunk for chunk in new if chunk.files]:
+            self.copy(cursor, stage, target, filled)
+        for chunk in new:
             crash_point("load-staged", target.source_table)
             books.note_chunk(target, chunk)
             outcome.rows += chunk.rows
@@ -457,7 +457,7 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(f"drop table if exists {table}")
         cursor.execute(f"create table {table} ({columns}, {CHUNK} {self.text_type})")
         if files:
-            self.copy(cursor, table, own, files, "")
+            self.copy(cursor, table, own, [ChunkLoad("", 0, tuple(files), rows, 0)])
         arrived = cursor.rows(f"select count(*) from {table}")[0][0]
         if arrived != rows:
             raise DestinationError(f"{rows} keys were read and {arrived} arrived.", table=target.name)
