@@ -175,6 +175,7 @@ class ChunkWriter:
     def _open(self) -> None:
         path = self._spool.folder / f"{self._chunk}.{len(self._finished)}.parquet"
         temporary = path.with_suffix(".tmp")
+        os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
         self._file = pa.OSFile(str(temporary), "wb")
         self._writer = parquet_writer(self._file, self._schema)
 

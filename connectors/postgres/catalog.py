@@ -9,6 +9,7 @@ from typing import Any
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.types import arrow_type
 from runner.job import is_exact, matches
+from runner.naming import literal
 from runner.source import Column, Table
 
 _KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "materialized_view", "f": "foreign_table"}
@@ -84,24 +85,65 @@ group by r.oid
 # What a table is stored in now, whatever an old snapshot shows: these functions ask the server's caches and
 # not the snapshot. A column that was dropped has no privilege to be asked for, also when its name came back; one
 # that was renamed has another identity.
-STORAGE = """
-select (select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
-        from (select relid as oid from pg_partition_tree($1::oid::regclass) union select $1::oid) l)
-    || '/' || (select count(*) from unnest($2::int2[]) a(attnum)
-               where has_column_privilege($1::oid, a.attnum, 'select') is not null)
-    || '/' || (select md5(string_agg(i.identity, ',' order by a.attnum)) from unnest($2::int2[]) a(attnum),
-               pg_identify_object('pg_class'::regclass, $1::oid, a.attnum) i)
+_COLUMNS_NOW = """
+    '/' || (select count(*) from unnest({attnums}) a(attnum)
+            where has_column_privilege({oid}, a.attnum, 'select') is not null)
+    || '/' || (select md5(string_agg(i.identity, ',' order by a.attnum)) from unnest({attnums}) a(attnum),
+               pg_identify_object('pg_class'::regclass, {oid}, a.attnum) i)
 """
+_FILES_NOW = """
+    (select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ',' order by l.oid)
+     from (select relid::oid as oid from pg_partition_tree({oid}::regclass) union select {oid}) l)
+"""
+# And what the snapshot thinks that it is stored in.
+_FILES_THEN = """
+    (with recursive tree as (
+         select {oid} as oid
+         union all
+         select i.inhrelid from tree join pg_class p on p.oid = tree.oid and p.relkind = 'p'
+         join pg_inherits i on i.inhparent = p.oid)
+     select string_agg(c.oid || ':' || c.relfilenode, ',' order by c.oid)
+     from tree join pg_class c on c.oid = tree.oid)
+"""
+_ALL_STORED = """
+select t.oid, t.oid || ':' || coalesce(pg_relation_filenode(t.oid), 0) || {columns} as storage
+from unnest($1::oid[], $2::text[]) t(oid, attnums)
+"""
+
+
+def _of(sql: str, table: Table) -> str:
+    attnums = ",".join(str(number) for number in table.detail["attnums"])
+    return sql.format(oid=f"{table.detail['oid']}::oid", attnums=f"'{{{attnums}}}'::int2[]")
+
+
+def storage(table: Table) -> str:
+    """Return the query of what a table is stored in now, and which columns it has."""
+    return f"select {_of(_FILES_NOW, table)} || {_of(_COLUMNS_NOW, table)}"
+
+
+def check(table: Table, planned: str) -> str:
+    """Return the statement that divides by zero where a table is not stored as planned, or as the snapshot thinks.
+
+    TRUNCATE and rewriting DDL are not MVCC-safe (PostgreSQL, Concurrency Control, Caveats): an older snapshot reads
+    nothing there. A division has no answer to wait for, so that it costs no round trip.
+    """
+    now = f"({storage(table)}) is not distinct from {literal(planned)}"
+    then = f"{_of(_FILES_THEN, table)} is not distinct from {literal(planned.partition('/')[0])}"
+    return f"select 1 / ({now} and {then})::int"
+
+
+async def storages(connection: Any, tables: Iterable[Table]) -> dict[int, str]:
+    """Return what plain tables are stored in now, by their oid."""
+    plain = [table.detail for table in tables if table.kind == "table" and table.readable]
+    attnums = ["{" + ",".join(map(str, detail["attnums"])) + "}" for detail in plain]
+    query = _ALL_STORED.format(columns=_COLUMNS_NOW.format(oid="t.oid", attnums="t.attnums::int2[]"))
+    return dict(await connection.fetch(query, [detail["oid"] for detail in plain], attnums))
+
 
 HAS_FOREIGN = """
 select exists (select from pg_partition_tree($1::oid::regclass) t
                join pg_class c on c.oid = t.relid where c.relkind = 'f')
 """
-
-
-def storage_of(table: Table) -> tuple[int, list[int]]:
-    """Return the arguments of STORAGE for a table."""
-    return table.detail["oid"], table.detail["attnums"]
 
 
 async def discover(connection: Any, config: PostgresConfig, patterns: Sequence[str]) -> list[Table]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, storage_of
+from connectors.postgres.catalog import HAS_FOREIGN, storage
 from connectors.postgres.hashes import hash_fields
 from runner.naming import literal, quote
 from runner.rowhash import POSTGRES, PostgresDialect
@@ -44,6 +44,21 @@ class _Leaf:
     rows: int
 
 
+def whole(scan: Scan, rows: int, size: int, stored: str | None) -> list[Chunk]:
+    """Return the one chunk of a scan that is not split, or nothing where it may be.
+
+    Args:
+        stored: What the table is stored in.
+    """
+    table = scan.table
+    if scan.slice is not None or (scan.window is not None and scan.window.start is not None):
+        # An increment is small and its rows lie anywhere: one statement over the cursor's index. A slice lies anywhere.
+        return [make_chunk(scan, 0, {}, storage=stored, rows=0, size=0)]
+    if _parts(table.rows, table.bytes, rows, size) == 1:
+        return [make_chunk(scan, 0, {}, storage=stored, rows=table.rows, size=table.bytes)]
+    return []
+
+
 async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent: bool, version: int) -> list[Chunk]:
     """Split a scan into disjoint chunks that cover it whatever is written meanwhile.
 
@@ -56,16 +71,14 @@ async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent
     table = scan.table
     if table.kind in ("view", "foreign_table"):
         return [make_chunk(scan, 0, {}, storage=None, rows=table.rows, size=table.bytes)]
-    storage = await connection.fetchval(STORAGE, *storage_of(table))
-    if scan.slice is not None or (scan.window is not None and scan.window.start is not None):
-        # An increment is small and its rows lie anywhere: one statement over the cursor's index. A slice lies anywhere.
-        return [make_chunk(scan, 0, {}, storage=storage, rows=0, size=0)]
-    small = _parts(table.rows, table.bytes, rows, size) == 1
-    partitioned = table.kind == "partitioned"
+    stored = await connection.fetchval(storage(table))
+    if unsplit := whole(scan, rows, size, stored):
+        return unsplit
     # A foreign partition can be read through its parent only: it has no ctid, no lock and no sample.
-    whole = partitioned and (not consistent or await connection.fetchval(HAS_FOREIGN, table.detail["oid"]))
-    if small or whole:
-        return [make_chunk(scan, 0, {}, storage=storage, rows=table.rows, size=table.bytes)]
+    if table.kind == "partitioned" and (
+        not consistent or await connection.fetchval(HAS_FOREIGN, table.detail["oid"])
+    ):
+        return [make_chunk(scan, 0, {}, storage=stored, rows=table.rows, size=table.bytes)]
     chunks: list[Chunk] = []
     for leaf in await _leaves(connection, scan):
         relation = {"relation": [leaf.schema, leaf.name]} if table.kind == "partitioned" else {}
@@ -78,7 +91,7 @@ async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent
                     scan,
                     len(chunks),
                     {**relation, **bound},
-                    storage=storage,
+                    storage=stored,
                     rows=leaf.rows // share,
                     size=leaf.bytes // share,
                 )

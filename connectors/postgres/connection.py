@@ -15,7 +15,7 @@ import asyncpg
 
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.faults import DRIVER_ERRORS, translate, translate_contact
-from runner.errors import SnapshotLost, Unreachable
+from runner.errors import SnapshotLost, TableChanged, Unreachable
 
 APPLICATION_NAME = "orchestra-runner"
 ENCODE = "Write it as postgresql://user:password@host:port/database, signs such as @ # / in a password as %40 %23 %2F."
@@ -90,7 +90,7 @@ class Connections:
 
         Args:
             snapshot: An exported snapshot to read.
-            first: Statements to run first, in the same round trip.
+            first: Statements to run first, in the same round trip; a division by zero says that the table changed.
             table: The table's name, for errors.
             idle: idle_in_transaction_session_timeout.
         """
@@ -102,6 +102,9 @@ class Connections:
         try:
             try:
                 await connection.execute(self._begin(snapshot, idle) + first, timeout=longest)
+            except asyncpg.DivisionByZeroError as error:
+                message = f"{table} was truncated, rewritten or altered since it was planned."
+                raise TableChanged(message, table=table) from error
             except asyncpg.PostgresError as error:
                 # The exporting transaction is gone: SET TRANSACTION SNAPSHOT finds no file.
                 if snapshot and error.sqlstate in ("22023", "55000", "42704"):

@@ -12,15 +12,15 @@ import asyncpg
 import pyarrow as pa
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from connectors.postgres.catalog import HAS_FOREIGN, STORAGE, discover, storage_of
+from connectors.postgres.catalog import HAS_FOREIGN, check, discover, storage, storages
 from connectors.postgres.checks import diagnose
-from connectors.postgres.chunks import condition, split, window_condition
+from connectors.postgres.chunks import condition, split, whole, window_condition
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.connection import APPLICATION_NAME, Connections
 from connectors.postgres.decode import Decoder
 from connectors.postgres.faults import DRIVER_ERRORS, translate
 from connectors.postgres.hashes import can_hash, hash_fields
-from runner.errors import SnapshotLost, TableChanged
+from runner.errors import SnapshotLost
 from runner.naming import literal, quote
 from runner.profile import stage
 from runner.rowhash import NULL, SEPARATOR, Digest, PostgresDialect
@@ -139,6 +139,7 @@ class PostgresSession:
         self.oldest_writer: Any = None
         self.writers_visible = True
         self.zone = "UTC"
+        self._stored: dict[int, str] = {}
         self._leader = leader
         self._lost = False
 
@@ -168,7 +169,9 @@ class PostgresSession:
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
         # The catalog as it is now, not as the snapshot saw it: a table altered since must look altered.
         async with self.connections.transaction() as connection:
-            return await discover(connection, self.connections.config, patterns)
+            tables = await discover(connection, self.connections.config, patterns)
+            self._stored.update(await storages(connection, tables))
+            return tables
 
     async def high_water(self, scan: Scan) -> Mark | None:
         assert scan.window is not None
@@ -204,6 +207,9 @@ class PostgresSession:
         return None if value is None else Mark(value, exact=timed and known and self.writers_visible)
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
+        stored = self._stored.get(scan.table.detail["oid"])
+        if stored is not None and (unsplit := whole(scan, rows, size, stored)):
+            return unsplit
         async with self.begin(table=scan.table.qualified) as connection:
             return await split(connection, scan, rows, size, consistent=self.position.consistent, version=self.version)
 
@@ -211,21 +217,14 @@ class PostgresSession:
     async def _locked(self, scan: Scan, chunk: Chunk) -> AsyncIterator[asyncpg.Connection[Any]]:
         """Lend a connection that holds the table as it was planned."""
         table = scan.table
-        relation, lock = _relation(scan, chunk), ""
+        relation, first = _relation(scan, chunk), ""
         if chunk.storage is not None:
             # LOCK takes no materialized view; to look at nothing of it locks it just as well.
             viewed = table.kind == "materialized_view"
             lock = f"select from {relation} limit 0" if viewed else f"lock table {relation} in access share mode"
-        async with self.begin(first=lock, table=table.qualified) as connection:
-            if chunk.storage is not None:
-                # TRUNCATE and rewriting DDL are not MVCC-safe: an old snapshot reads nothing there.
-                # The lock keeps them out from here on, so one look is enough.
-                storage = await connection.fetchval(STORAGE, *storage_of(table))
-                if storage != chunk.storage:
-                    raise TableChanged(
-                        f"{table.qualified} was truncated, rewritten or altered since it was planned.",
-                        table=table.qualified,
-                    )
+            # The lock keeps TRUNCATE and DDL out from here on, so one look is enough.
+            first = f"{lock}; {check(table, chunk.storage)}"
+        async with self.begin(first=first, table=table.qualified) as connection:
             yield connection
 
     async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
@@ -266,7 +265,7 @@ class PostgresSession:
         if not (self.position.consistent and token and chunk.storage) or scan.where or self.version < 13:
             return False
         async with self.begin(table=scan.table.qualified) as connection:
-            if await connection.fetchval(STORAGE, *storage_of(scan.table)) != chunk.storage:
+            if await connection.fetchval(storage(scan.table)) != chunk.storage:
                 return False
             if scan.table.kind == "partitioned" and await connection.fetchval(HAS_FOREIGN, scan.table.detail["oid"]):
                 return False

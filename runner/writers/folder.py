@@ -211,10 +211,15 @@ class Folder:
         final = self._root / path
         temporary = final.with_name(final.name + _TEMPORARY)
         self._make(final.parent)
-        temporary.unlink(missing_ok=True)
+        # Readable to whom any new file here is: the spool's are for nobody else.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         try:
             os.link(source, temporary)
+            temporary.chmod(mode)
         except OSError:
+            temporary.unlink(missing_ok=True)
             return 0
         temporary.replace(final)
         # Where both names are of one file already, a rename does nothing (rename(2)).

@@ -283,3 +283,52 @@ def test_a_foreign_partition_has_no_row_versions_to_go_by(database: Database) ->
             assert await later.unchanged(scan, chunks[0], len(rows), session.position.token) is False
 
     _with_session(database, work)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "truncate t; insert into t select generate_series(1, 100)",
+        "alter table t alter column id type bigint",
+        "create table n as table t; drop table t; alter table n rename to t",
+        "create table p (id int) partition by range (id); drop table t; alter table p rename to t; "
+        "create table t1 partition of t for values from (0) to (1000); insert into t select generate_series(1, 100)",
+    ],
+)
+@pytest.mark.parametrize("again", [False, True], ids=["same session", "later session"])
+def test_what_changed_between_the_snapshot_and_the_plan_is_noticed(database: Database, change: str, again: bool) -> None:
+    database.execute("create table t (id int primary key)", "insert into t select generate_series(1, 100)", "analyze t")
+
+    async def work(source: PostgresSource, session: Session) -> None:
+        for statement in change.split(";"):
+            await asyncio.to_thread(database.execute, statement)
+        # The catalog says what there is now, the snapshot shows what was before.
+        scan = await _table(session, "public.t")
+        chunk = (await session.chunks(scan, 1000, 2**30))[0]
+        with pytest.raises(TableChanged):
+            await _read(session, scan, chunk)
+        if again:
+            async with source.session(2) as later:
+                chunk = (await later.chunks(scan, 1000, 2**30))[0]
+                assert len(await _read(later, scan, chunk)) == 100
+
+    _with_session(database, work)
+
+
+@pytest.mark.parametrize("change", ["alter table t detach partition t1", "alter table t attach partition o for values from (1000) to (2000)"])
+def test_partitions_that_come_and_go_after_the_snapshot_are_noticed(database: Database, change: str) -> None:
+    database.execute(
+        "create table t (id int) partition by range (id)",
+        "create table t1 partition of t for values from (0) to (1000)",
+        "insert into t select generate_series(1, 100)",
+        "create table o as select 1000 as id",
+    )
+
+    async def work(_: PostgresSource, session: Session) -> None:
+        await asyncio.to_thread(database.execute, change)
+        scan = await _table(session, "public.t")
+        chunk = (await session.chunks(scan, 1000, 2**30))[0]
+        with pytest.raises(TableChanged):
+            await _read(session, scan, chunk)
+
+    _with_session(database, work)
