@@ -28,7 +28,8 @@ from runner.events import Stream
 from runner.executor import LocalExecutor
 from runner.jobfile import SettledJob
 from runner.limits import SourceLimits
-from runner.load import Destination, TableState, Writer, patiently
+from runner.load import Destination, TableState, Writer
+from runner.loader import patiently
 from runner.naming import quote
 from runner.plan import TablePlan, make_plan, patterns
 from runner.rowhash import Digest, Fingerprint, Slice, by_prefix, total

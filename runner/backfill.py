@@ -47,7 +47,8 @@ from runner.fanout import FanOut
 from runner.jobfile import SettledJob
 from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import Budget, SourceLimits
-from runner.load import DatasetState, Destination, Lease, Loader, RunRecord, Writer, patiently
+from runner.load import DatasetState, Destination, Lease, RunRecord, Writer
+from runner.loader import Loader, patiently
 from runner.lockfile import LockFile
 from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
@@ -222,17 +223,16 @@ class Backfill:
             with stage("plan"):
                 denied, skipped = await self._take_leases(plan)
                 crash_point("lease-taken")
-                state = await self._loader.call(lambda: self._writer.read_state(folder.run))
-            self._record = RunRecord(
-                run=folder.run,
-                job=self._settled.job.name,
-                command=self._command_key(),
-                source=self._settled.source_name,
-                host=self._lease.host,
-                version=__version__,
-                started=self._clock.now().isoformat(),
-            )
-            await self._loader.call(lambda: self._writer.record_run(self._record))
+                self._record = RunRecord(
+                    run=folder.run,
+                    job=self._settled.job.name,
+                    command=self._command_key(),
+                    source=self._settled.source_name,
+                    host=self._lease.host,
+                    version=__version__,
+                    started=self._clock.now().isoformat(),
+                )
+                state = await self._loader.call(self._begin_record)
             settled = await self._settle(plan, folder, state, denied, skipped, resumed=resumed)
             return await self._work(folder, settled, began, resumed=resumed)
         finally:
@@ -240,6 +240,17 @@ class Backfill:
                 self._loader.close()
                 await anyio.to_thread.run_sync(self._ledger.close)
                 await anyio.to_thread.run_sync(self._writer.close)
+
+    def _begin_record(self) -> DatasetState:
+        with self._writer.held():
+            state = self._writer.read_state(self._record.run)
+            self._writer.record_run(self._record)
+            return state
+
+    def _end_record(self) -> None:
+        with self._writer.held():
+            self._writer.record_run(self._record)
+            self._writer.release(self._lease)
 
     def _patience(self) -> float:
         """Return how long a busy destination is waited for, in seconds."""
@@ -475,6 +486,7 @@ class Backfill:
                 loader=self._loader,
                 width=max(1, self._settled.limits.connections // 2),
             ),
+            tables=[item.name for item in items],
             may_delete=self._options.yes,
             on_failure=self._stop if self._options.fail_fast else lambda: None,
         )
@@ -516,8 +528,7 @@ class Backfill:
         )
         try:
             # Leases expire by themselves: a destination that is down is not waited for once more.
-            await self._loader.call(lambda: self._writer.record_run(self._record), patience=0.0)
-            await self._loader.call(lambda: self._writer.release(self._lease), patience=0.0)
+            await self._loader.call(self._end_record, patience=0.0)
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))
         # A run with tables left is gone on with by the same command; what failed waits for --failed.

@@ -11,8 +11,12 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from runner.clock import Clock
 from runner.errors import SnapshotLost
-from runner.events import EpochBegan, Stream
+from runner.events import EpochBegan, Stream, Warned
 from runner.source import Session, Source
+from runner.tasks import task_group
+from runner.units import format_seconds
+
+_AGES = "VACUUM keeps what it may show; a smaller limits.chunk_rows ends each read sooner"
 
 
 class Epoch:
@@ -93,10 +97,10 @@ class Epochs:
             self._current = None
         epoch.close_if_unused()
 
-    def end_idle(self) -> None:
-        """End the current epoch if nobody reads it: a snapshot is never held while tables are parked."""
+    def end_idle(self, reason: str) -> None:
+        """End the current epoch if nobody reads it: a snapshot is held no longer than it is needed."""
         if self._current is not None and not self._current.users:
-            self.end(self._current, "tables were parked")
+            self.end(self._current, reason)
 
     def close(self) -> None:
         """End the current epoch."""
@@ -123,4 +127,17 @@ class Epochs:
         async with self._source.session(number) as session:
             epoch = Epoch(number, session, self._clock.monotonic())
             task_status.started(epoch)
-            await epoch.closed.wait()
+            async with task_group() as group:
+                group.start_soon(self._watch, epoch)
+                await epoch.closed.wait()
+                group.cancel_scope.cancel()
+
+    async def _watch(self, epoch: Epoch) -> None:
+        """End a snapshot that grew old unread; warn of one that is read for too long."""
+        while True:
+            await self._clock.sleep(self._longest)
+            if not epoch.users:
+                self.end(epoch, "the snapshot grew old")
+                return
+            age = format_seconds(self._clock.monotonic() - epoch.began)
+            self._stream.emit(Warned("", f"a snapshot is {age} old and still read: {_AGES}"))

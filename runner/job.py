@@ -24,7 +24,7 @@ class Strict(BaseModel):
 class Limits(Strict):
     """Bounds of one run against one source."""
 
-    tables: int = Field(16, ge=1, le=1000, description="tables in work at once")
+    tables: int = Field(32, ge=1, le=1000, description="tables in work at once")
     connections: int = Field(8, ge=1, le=1000, description="ceiling of connections to the source")
     rate: Rate | None = Field(None, description="requests to the source")
     memory: Size = Field(2**30, description="resident memory for rows on their way")

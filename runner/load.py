@@ -1,29 +1,20 @@
-"""Spool to destination: the port that every writer implements, and the one loader that feeds it."""
+"""The port that every writer implements: what is loaded, published and recorded at a destination."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
 import pyarrow as pa
 
-from runner.clock import Clock
-from runner.errors import DestinationBusy, DestinationDown, DestinationError, RunnerError
-from runner.profile import stage
+from runner.errors import RunnerError
 from runner.rowhash import Digest, Field, Fingerprint, Slice
-from runner.secrets import redact
 from runner.source import fingerprint
 
-_PACKAGE_WORKS = 64
-_PACKAGE_BYTES = 512 * 2**20
-_HOLD_SECONDS = 5.0
-_LINGER_SECONDS = 0.25
 LEASE_SECONDS = 60
 # Columns that a published table may have besides its source's: dlt's for scd2, and the mark of deleted rows.
 VERSION_COLUMNS = ("_dlt_valid_from", "_dlt_valid_to", "_dlt_id")
@@ -193,6 +184,12 @@ class TableWork:
         """The size of the files to load."""
         return sum(chunk.bytes for chunk in self.chunks)
 
+    @property
+    def at_once(self) -> bool:
+        """Whether one chunk is all there is and is published with it: nothing has to tell its rows from others'."""
+        publication = self.publication
+        return publication is not None and self.fresh and len(self.chunks) == 1 and publication.hashes is None
+
 
 @dataclass
 class Outcome:
@@ -341,6 +338,10 @@ class Writer(Protocol):
         """Let others at the destination until the next package: a file is closed."""
         ...
 
+    def held(self) -> AbstractContextManager[None]:
+        """Return a context in which the destination stays open from call to call."""
+        ...
+
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         """Do each table's work in a transaction, of its own or with other small tables; doing it again is harmless.
 
@@ -418,179 +419,3 @@ class Destination(Protocol):
             UsageError: The dataset cannot have that name.
         """
         ...
-
-
-class Loader:
-    """Feeds one writer: gathers what is ready into packages while the one before is loading.
-
-    Args:
-        writer: What is fed; called in a worker thread, one call at a time.
-        patience: How long a busy or absent destination is waited for, in seconds.
-    """
-
-    def __init__(self, writer: Writer, lease: Lease, clock: Clock, *, patience: float = 60.0) -> None:
-        self.writer = writer
-        self._lease = lease
-        self._clock = clock
-        self._patience = patience
-        self._turn = anyio.Lock()
-        self._interrupted = False
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[TableWork, "_Answer"]](math.inf)
-
-    async def load(self, work: TableWork) -> Outcome:
-        """Do a table's work; returns when it is durable.
-
-        Raises:
-            RunnerError: Of this table, or of the destination as a whole.
-        """
-        answer = _Answer()
-        self._send.send_nowait((work, answer))
-        await answer.event.wait()
-        if answer.error is not None:
-            raise answer.error
-        assert answer.outcome is not None
-        if answer.outcome.error is not None:
-            raise answer.outcome.error
-        return answer.outcome
-
-    async def run(self) -> None:
-        """Load packages until cancelled; a package under way is always awaited."""
-        while True:
-            work: tuple[TableWork, _Answer] | None = await self._receive.receive()
-            held = self._clock.monotonic()
-            while work is not None:
-                await self._package(work)
-                work = await self._next(held)
-            await self.call(self.writer.rest)
-
-    async def _next(self, held: float) -> tuple[TableWork, _Answer] | None:
-        """Return work that comes right after a package; None lets others at the destination."""
-        if self._clock.monotonic() - held > _HOLD_SECONDS:
-            return None
-        with anyio.move_on_after(_LINGER_SECONDS):
-            return await self._receive.receive()
-        return None
-
-    async def _package(self, first: tuple[TableWork, _Answer]) -> None:
-        package = [first]
-        size = first[0].bytes
-        while len(package) < _PACKAGE_WORKS and size < _PACKAGE_BYTES:
-            try:
-                package.append(self._receive.receive_nowait())
-            except anyio.WouldBlock:
-                break
-            size += package[-1][0].bytes
-        with anyio.CancelScope(shield=True):
-            await self._load(package)
-
-    async def renew(self) -> None:
-        """Keep the leases alive until cancelled."""
-        while True:
-            await self._clock.sleep(RENEW_SECONDS)
-            # A destination that is down fails the loads themselves; the next renewal may work again.
-            with contextlib.suppress(RunnerError):
-                await self.call(lambda: self.writer.renew(self._lease))
-
-    def interrupt(self) -> None:
-        """End the call under way and wait for nothing any more: a driver's thread cannot be cancelled."""
-        self._interrupted = True
-        self.writer.interrupt()
-
-    def close(self) -> None:
-        """Take no more work."""
-        self._send.close()
-        self._receive.close()
-
-    async def call(self, blocking: Callable[[], Any], *, patience: float | None = None) -> Any:
-        """Call the writer in a worker thread, after the package under way.
-
-        Args:
-            patience: Another one than the loader's.
-
-        Raises:
-            DestinationError: The destination stayed busy or down for too long.
-        """
-
-        async def once() -> Any:
-            async with self._turn:
-                # A driver's thread cannot be cancelled, only awaited.
-                with anyio.CancelScope(shield=True):
-                    return await anyio.to_thread.run_sync(blocking)
-
-        return await self._patiently(once, self._patience if patience is None else patience)
-
-    async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
-        works, shared = _joined(package)
-        try:
-            with stage("load"):
-                outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
-        except RunnerError as error:
-            for _, answer in package:
-                answer.fail(error)
-        except Exception as error:  # a driver may raise anything; the tables of this package fail, the others go on
-            told = DestinationError(f"An unexpected {type(error).__name__}: {redact(str(error))}")
-            for _, answer in package:
-                answer.fail(told)
-        else:
-            for answers, outcome in zip(shared, outcomes, strict=True):
-                for answer in answers:
-                    answer.give(outcome)
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
-        return await patiently(call, self._clock, lambda: 0.0 if self._interrupted else patience)
-
-
-def _joined(package: Sequence[tuple[TableWork, _Answer]]) -> tuple[list[TableWork], list[list[_Answer]]]:
-    """Return works of which each loads all chunks of its table that wait, and who waits for it."""
-    works: list[TableWork] = []
-    answers: list[list[_Answer]] = []
-    places: dict[str, int] = {}
-    for work, answer in package:
-        place = places.get(work.target.name)
-        if place is not None and work.publication is None and not work.fresh:
-            works[place] = replace(works[place], chunks=[*works[place].chunks, *work.chunks])
-            answers[place].append(answer)
-            continue
-        if work.publication is None:
-            places[work.target.name] = len(works)
-        works.append(work)
-        answers.append([answer])
-    return works, answers
-
-
-async def patiently(call: Callable[[], Awaitable[Any]], clock: Clock, patience: Callable[[], float]) -> Any:
-    """Call until the destination is neither busy nor down.
-
-    Args:
-        patience: How long that may take, in seconds; asked again each time.
-
-    Raises:
-        DestinationError: It stayed busy or down for too long.
-    """
-    began = clock.monotonic()
-    wait = 0.1
-    while True:
-        try:
-            return await call()
-        except (DestinationBusy, DestinationDown):
-            if clock.monotonic() + wait > began + patience():
-                raise
-        await clock.sleep(wait)
-        wait = min(wait * 2, 5.0)
-
-
-class _Answer:
-    """What became of one work."""
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.outcome: Outcome | None = None
-        self.error: RunnerError | None = None
-
-    def give(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.event.set()
-
-    def fail(self, error: RunnerError) -> None:
-        self.error = error
-        self.event.set()

@@ -57,11 +57,11 @@ class EventFile:
     """Every event in the run's folder, written by a thread so that the loop never waits for the disk."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[datetime, Event] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def __call__(self, at: datetime, event: Event) -> None:
-        self._queue.put(line(at, event))
+        self._queue.put((at, event))
 
     def open(self, path: Path) -> None:
         """Begin to write; what was emitted before is written first."""
@@ -77,8 +77,8 @@ class EventFile:
     def _work(self, path: Path) -> None:
         try:
             with path.open("a", encoding="utf-8") as file:
-                while (text := self._queue.get()) is not None:
-                    file.write(text)
+                while (waiting := self._queue.get()) is not None:
+                    file.write(line(*waiting))
                     if self._queue.empty():
                         file.flush()
         except OSError:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from runner.jobfile import SettledJob
 from runner.keys import key_files, read_keys
 from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import SourceLimits
-from runner.load import ChunkLoad, Deletion, Loader, Publication, TableWork
+from runner.load import ChunkLoad, Deletion, Publication, TableWork
+from runner.loader import Loader
 from runner.plan import TablePlan, bounded, target_range, target_slice
 from runner.profile import stage
 from runner.record import ChunkState, Item, chunk_row
@@ -63,6 +64,7 @@ class Mover:
     Args:
         source: The limits that all reads of the source share.
         verifier: Compares each table with its source before it is published.
+        tables: The names of all tables of the run.
         may_delete: Whether more rows may be deleted than max_delete says (--yes).
         on_failure: Told of each failure after it is on record.
     """
@@ -80,6 +82,7 @@ class Mover:
         ledger: Ledger,
         loader: Loader,
         verifier: Verifier,
+        tables: Iterable[str],
         may_delete: bool,
         on_failure: Callable[[], None],
     ) -> None:
@@ -95,6 +98,7 @@ class Mover:
         self._ledger = ledger
         self._loader = loader
         self._verifier = verifier
+        self._unread = set(tables)
         self._may_delete = may_delete
         self._on_failure = on_failure
         self._slots = list(range(settled.limits.tables, 0, -1))
@@ -131,15 +135,20 @@ class Mover:
             )
         finally:
             self._slots.append(slot)
+            self._note_read(item)
+
+    def _note_read(self, item: Item) -> None:
+        """Note that a table needs its source no more; the last of them gives the snapshot back."""
+        self._unread.discard(item.name)
+        if not self._unread:
+            self._epochs.end_idle("all tables are read")
 
     async def _attempt(self, item: Item, slot: int) -> None:
         item.began = item.began or self._clock.monotonic()
         item.state = "running"
-        if not item.chunks:
-            await self._plan_chunks(item)
-        await self._ledger.write(
-            update("tables", {"name": item.name}, state="running", started=self._clock.now().isoformat())
-        )
+        planned = [] if item.chunks else await self._plan_chunks(item)
+        started = update("tables", {"name": item.name}, state="running", started=self._clock.now().isoformat())
+        await self._ledger.write(*planned, started)
         rows = item.plan.scan.table.rows
         self._stream.emit(TableStarted(item.name, slot, item.plan.mode, len(item.chunks), rows))
         pending = [state for state in item.chunks if state.state in ("planned", "spooled")]
@@ -148,6 +157,7 @@ class Mover:
         keys: tuple[SpooledChunk, ...] = ()
         try:
             epoch, keys = await self._settle_epoch(item)
+            self._note_read(item)
             crash_point("epoch-agreed", item.name)
             await self._publish(item, epoch, keys)
         except VerifyFailed as error:
@@ -166,8 +176,8 @@ class Mover:
         await self._loader.call(lambda: self._loader.writer.discard(item.plan.target))
         await self._ledger.write(*item.forget())
 
-    async def _plan_chunks(self, item: Item) -> None:
-        """Split the table and store the list before the first read; it is never computed again."""
+    async def _plan_chunks(self, item: Item) -> list[Statement]:
+        """Split the table; return what stores the list before the first read: it is never computed again."""
 
         async def once() -> None:
             async with self._source.request(), self._epochs.current() as epoch:
@@ -183,11 +193,11 @@ class Mover:
 
         with stage("plan"):
             await self._tried(item, once)
-        await self._ledger.write(
+        return [
             update("tables", {"name": item.name}, plan=json.dumps(item.stored_plan()), mark=item.mark,
                    epoch=item.mark_epoch, token=item.mark_token),
             *(chunk_row(item.name, state) for state in item.chunks),
-        )  # fmt: skip
+        ]  # fmt: skip
 
     async def _note_mark(self, item: Item, epoch: Epoch) -> None:
         """Take the high-water mark in the picture that the rows come from (L8)."""
@@ -556,7 +566,7 @@ class Mover:
             )
         )
         self._stream.emit(TableParked(item.name, resume_at, parked.message))
-        self._epochs.end_idle()
+        self._epochs.end_idle("tables were parked")
 
 
 def _note_defect(folder: Path, text: str) -> None:

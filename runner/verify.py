@@ -9,7 +9,8 @@ from runner.epochs import Epoch, Epochs
 from runner.errors import RunnerError, VerifyFailed
 from runner.executor import Executor
 from runner.limits import SourceLimits
-from runner.load import Loader, Target
+from runner.load import Target
+from runner.loader import Loader
 from runner.plan import TablePlan
 from runner.profile import stage
 from runner.record import ChunkState, Item

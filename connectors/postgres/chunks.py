@@ -75,9 +75,7 @@ async def split(connection: Any, scan: Scan, rows: int, size: int, *, consistent
     if unsplit := whole(scan, rows, size, stored):
         return unsplit
     # A foreign partition can be read through its parent only: it has no ctid, no lock and no sample.
-    if table.kind == "partitioned" and (
-        not consistent or await connection.fetchval(HAS_FOREIGN, table.detail["oid"])
-    ):
+    if table.kind == "partitioned" and (not consistent or await connection.fetchval(HAS_FOREIGN, table.detail["oid"])):
         return [make_chunk(scan, 0, {}, storage=stored, rows=table.rows, size=table.bytes)]
     chunks: list[Chunk] = []
     for leaf in await _leaves(connection, scan):

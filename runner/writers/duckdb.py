@@ -97,6 +97,7 @@ class DuckDBWriter(TransactionalWriter):
         self._memory = memory
         self._open: tuple[contextlib.ExitStack, _DuckDBCursor] | None = None
         self._keep = False
+        self._threads = 0
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Cursor]:
@@ -123,6 +124,7 @@ class DuckDBWriter(TransactionalWriter):
                     },
                 )
                 stack.callback(connection.close)
+                self._threads = 0
                 self._open = stack.pop_all(), _DuckDBCursor(connection)
         return self._open[1]
 
@@ -131,6 +133,15 @@ class DuckDBWriter(TransactionalWriter):
         if opened is not None:
             with _translated():
                 opened[0].close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._keep = True
+        try:
+            yield
+        finally:
+            self._keep = False
+            self.close()
 
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         # Opening and closing the file costs more than a small table: it stays open until rest().
@@ -153,20 +164,26 @@ class DuckDBWriter(TransactionalWriter):
     def sql_type(self, column: TargetColumn) -> str:
         return duckdb_type(column)
 
-    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad]) -> None:
-        names = ", ".join(quote(column.name) for column in target.columns)
-        values = ", ".join(quote(column.source) for column in target.columns)
+    def make_table(self, cursor: Cursor, table: str, columns: str) -> None:
+        cursor.execute(f"create or replace table {table} ({columns})")
+
+    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
+        names = [quote(column.name) for column in target.columns]
+        values = [quote(column.source) for column in target.columns]
         files = {literal(str(file)): literal(chunk.id) for chunk in chunks for file in chunk.files}
-        of_chunk, option = literal(chunks[0].id), ""
-        if len(chunks) > 1:
+        option = ""
+        if named:
             # One INSERT for all of them: each leaves row groups half full behind, which are written again.
             cases = " ".join(f"when {file} then {chunk}" for file, chunk in files.items())
-            of_chunk, option = f"case _runner_file {cases} end", ", filename = '_runner_file'"
+            names, values = [*names, "_runner_chunk"], [*values, f"case _runner_file {cases} end"]
+            option = ", filename = '_runner_file'"
         # So does each thread.
-        threads = sum(chunk.rows for chunk in chunks) // _THREAD_ROWS
-        cursor.execute(f"set threads = {max(1, min(threads, os.cpu_count() or 1))}")
+        threads = max(1, min(sum(chunk.rows for chunk in chunks) // _THREAD_ROWS, os.cpu_count() or 1))
+        if threads != self._threads:
+            cursor.execute(f"set threads = {threads}")
+            self._threads = threads
         cursor.execute(
-            f"insert into {stage} ({names}, _runner_chunk) select {values}, {of_chunk} "
+            f"insert into {stage} ({', '.join(names)}) select {', '.join(values)} "
             f"from read_parquet([{', '.join(files)}]{option})"
         )
 

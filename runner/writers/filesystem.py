@@ -194,6 +194,9 @@ class FilesystemWriter:
     def rest(self) -> None:
         """Nothing to do: nothing is kept open."""
 
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def interrupt(self) -> None:
         """Nothing to do: the store's own time-outs end every call."""
 

@@ -176,13 +176,14 @@ class PostgresWriter(TransactionalWriter):
             return "timestamp with time zone" if arrow.tz else "timestamp without time zone"
         return _TYPES[str(arrow)]
 
-    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad]) -> None:
+    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
         assert isinstance(cursor, _PostgresCursor)
         names = ", ".join(quote(column.name) for column in target.columns)
         sources = [column.source for column in target.columns]
         for chunk in chunks:
-            # A default costs less than the same text in every row that is sent.
-            cursor.execute(f"alter table {stage} alter column _runner_chunk set default {literal(chunk.id)}")
+            if named:
+                # A default costs less than the same text in every row that is sent.
+                cursor.execute(f"alter table {stage} alter column _runner_chunk set default {literal(chunk.id)}")
             with _CsvStream(chunk.files, sources) as stream:
                 cursor.copy(f"copy {stage} ({names}) from stdin (format csv)", stream)
 

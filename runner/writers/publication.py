@@ -22,7 +22,7 @@ from runner.errors import (
     VerifyFailed,
 )
 from runner.load import DELETED_AT, VERSION_COLUMNS, Deletion, Outcome, Publication, Range, TableState, Target
-from runner.naming import quote
+from runner.naming import literal, quote
 from runner.plan import not_ours
 from runner.profile import stage
 from runner.rowhash import Digest, Fingerprint, by_prefix, total
@@ -72,8 +72,11 @@ class Publisher:
         """The newest history row."""
         return self.books.newest(self.target)
 
-    def publish(self) -> None:
+    def publish(self, *, one_chunk: bool) -> None:
         """Check, then make the rows in staging visible, and record it.
+
+        Args:
+            one_chunk: Whether staging has all rows of one chunk, and no column that names it.
 
         Raises:
             LeaseLost: Somebody else published the table since it was planned.
@@ -83,11 +86,12 @@ class Publisher:
         """
         self._check_basis()
         with stage("verify", within="load"):
-            staged = self._compare() if self.publication.verify else None
+            staged = self._compare(one_chunk=one_chunk) if self.publication.verify else None
         crash_point("verify", self.target.source_table)
         if self.publication.check_key:
             self._check_key()
-        self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
+        if not one_chunk:
+            self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
         staged = self._leave_out_deleted(staged)
         carried: Fingerprint | None
         if self.publication.mode == "snapshot":
@@ -118,11 +122,14 @@ class Publisher:
         elif not publication.adopt and owner != (self.target.source, self.target.source_table):
             raise not_ours(self.target.name, owner)
 
-    def _compare(self) -> Fingerprint | None:
+    def _compare(self, *, one_chunk: bool) -> Fingerprint | None:
         """Compare staging with what was read, chunk by chunk; return the fingerprint of all of it."""
         publication = self.publication
         if publication.hashes is None:
-            sql = f"select {CHUNK}, count(*) from {self.stage} group by {CHUNK}"
+            chunk, of_it = CHUNK, f"group by {CHUNK}"
+            if one_chunk:
+                chunk, of_it = literal(next(iter(publication.chunks))), "having count(*) > 0"
+            sql = f"select {chunk}, count(*) from {self.stage} {of_it}"
             self._refuse_difference(dict(self.cursor.rows(sql)), publication.chunks, str)
             return None
         dialect = self.writer.dialect

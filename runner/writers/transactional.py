@@ -8,6 +8,7 @@ the lease, counts, swaps or merges, and writes ``_runner_state`` and ``_dlt_load
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -114,8 +115,8 @@ class TransactionalWriter(abc.ABC):
         """Return the type of a column, spelled as existing_columns() spells it."""
 
     @abc.abstractmethod
-    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad]) -> None:
-        """Append the rows of chunks, each with the chunk's id, to the staging table."""
+    def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
+        """Append the rows of chunks to the staging table; named: each with the chunk's id."""
 
     @abc.abstractmethod
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
@@ -240,6 +241,9 @@ class TransactionalWriter(abc.ABC):
     def rest(self) -> None:  # noqa: B027 - a server needs no rest between packages
         """Let others at the destination until the next package."""
 
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
         with self.session() as cursor:
             outcomes: list[Outcome] = []
@@ -300,7 +304,8 @@ class TransactionalWriter(abc.ABC):
                 if work.publication is None or not books.is_published(work.publication):
                     self._stage(cursor, books, work, outcome)
                     if work.publication is not None:
-                        Publisher(self, cursor, books, work.target, work.publication, outcome).publish()
+                        publisher = Publisher(self, cursor, books, work.target, work.publication, outcome)
+                        publisher.publish(one_chunk=work.at_once)
             books.write()
             for work in works:
                 crash_point("load-receipted", work.target.source_table)
@@ -308,7 +313,7 @@ class TransactionalWriter(abc.ABC):
                     crash_point("publish-recorded", work.target.source_table)
             cursor.execute("commit")
         except VerifyFailed as error:
-            if books is not None and len(works) == 1:
+            if books is not None and len(works) == 1 and not works[0].at_once:
                 # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
                 books.write()
                 cursor.execute("commit")
@@ -337,7 +342,7 @@ class TransactionalWriter(abc.ABC):
         target, stage = work.target, self.name(work.target.stage)
         done = books.receipts[target.name]
         if work.fresh or not done:
-            self._create_stage(cursor, target)
+            self._create_stage(cursor, target, named=not work.at_once)
             books.forget(target)
             if work.plan is not None:
                 books.note_plan(target, work.plan)
@@ -351,19 +356,25 @@ class TransactionalWriter(abc.ABC):
                     [target.name, chunk.id],
                 )
         if filled := [chunk for chunk in new if chunk.files]:
-            self.copy(cursor, stage, target, filled)
+            self.copy(cursor, stage, target, filled, named=not work.at_once)
         for chunk in new:
             crash_point("load-staged", target.source_table)
             books.note_chunk(target, chunk)
             outcome.rows += chunk.rows
 
-    def _create_stage(self, cursor: Cursor, target: Target) -> None:
+    def _create_stage(self, cursor: Cursor, target: Target, *, named: bool) -> None:
         columns = [
             f"{quote(column.name)} {self.sql_type(column)}{'' if column.nullable else ' not null'}"
             for column in target.columns
         ]
-        cursor.execute(f"drop table if exists {self.name(target.stage)}")
-        cursor.execute(f"create table {self.name(target.stage)} ({', '.join(columns)}, {CHUNK} {self.text_type})")
+        if named:
+            columns.append(f"{CHUNK} {self.text_type}")
+        self.make_table(cursor, self.name(target.stage), ", ".join(columns))
+
+    def make_table(self, cursor: Cursor, table: str, columns: str) -> None:
+        """Create a table of ours in place of one that may be left over."""
+        cursor.execute(f"drop table if exists {table}")
+        cursor.execute(f"create table {table} ({columns})")
 
     def wanted_types(self, target: Target) -> dict[str, str]:
         """Return the types that the plan gives the columns."""
@@ -454,10 +465,9 @@ class TransactionalWriter(abc.ABC):
         own = Target(f"{target.name} keys", keys)
         table = self.name(own.stage)
         columns = ", ".join(f"{quote(column.name)} {self.sql_type(column)}" for column in keys)
-        cursor.execute(f"drop table if exists {table}")
-        cursor.execute(f"create table {table} ({columns}, {CHUNK} {self.text_type})")
+        self.make_table(cursor, table, columns)
         if files:
-            self.copy(cursor, table, own, [ChunkLoad("", 0, tuple(files), rows, 0)])
+            self.copy(cursor, table, own, [ChunkLoad("", 0, tuple(files), rows, 0)], named=False)
         arrived = cursor.rows(f"select count(*) from {table}")[0][0]
         if arrived != rows:
             raise DestinationError(f"{rows} keys were read and {arrived} arrived.", table=target.name)

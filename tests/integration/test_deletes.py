@@ -208,8 +208,8 @@ def test_a_key_lost_on_the_way_deletes_nothing(case: Case, monkeypatch: pytest.M
     writer_class = DuckDBWriter if case.kind == "duckdb" else PostgresWriter
     copy = writer_class.copy
 
-    def losing(writer: Any, cursor: Any, stage: str, target: Any, files: Any, chunk: str) -> None:
-        copy(writer, cursor, stage, target, files, chunk)
+    def losing(writer: Any, cursor: Any, stage: str, target: Any, chunks: Any, *, named: bool) -> None:
+        copy(writer, cursor, stage, target, chunks, named=named)
         if "keys" in target.name:
             cursor.execute(f"delete from {stage} where id = 17")
 

@@ -236,7 +236,7 @@ def _transactions(monkeypatch: pytest.MonkeyPatch, writer: type[TransactionalWri
         return begin(self, cursor, lease, works)
 
     monkeypatch.setattr(writer, "_transaction", noting)  # the real one, watched
-    monkeypatch.setattr("runner.load._LINGER_SECONDS", 0.5)
+    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 0.5)
     return noted
 
 
@@ -261,10 +261,10 @@ def test_of_tables_that_share_a_transaction_those_that_can_get_through(
     noted = _transactions(monkeypatch, DuckDBWriter)
     copy = DuckDBWriter.copy
 
-    def full(self: Any, cursor: Any, stage: str, target: Target, files: Any, chunk: str) -> None:
+    def full(self: Any, cursor: Any, stage: str, target: Target, chunks: Any, *, named: bool) -> None:
         if target.name == "c":
             raise DiskFull("No space.")
-        copy(self, cursor, stage, target, files, chunk)
+        copy(self, cursor, stage, target, chunks, named=named)
 
     monkeypatch.setattr(DuckDBWriter, "copy", full)  # no disk can be filled for one table alone
     assert cli("backfill", "job.yml").code == 1

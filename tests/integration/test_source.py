@@ -296,7 +296,9 @@ def test_a_foreign_partition_has_no_row_versions_to_go_by(database: Database) ->
     ],
 )
 @pytest.mark.parametrize("again", [False, True], ids=["same session", "later session"])
-def test_what_changed_between_the_snapshot_and_the_plan_is_noticed(database: Database, change: str, again: bool) -> None:
+def test_what_changed_between_the_snapshot_and_the_plan_is_noticed(
+    database: Database, change: str, again: bool
+) -> None:
     database.execute("create table t (id int primary key)", "insert into t select generate_series(1, 100)", "analyze t")
 
     async def work(source: PostgresSource, session: Session) -> None:
@@ -315,7 +317,9 @@ def test_what_changed_between_the_snapshot_and_the_plan_is_noticed(database: Dat
     _with_session(database, work)
 
 
-@pytest.mark.parametrize("change", ["alter table t detach partition t1", "alter table t attach partition o for values from (1000) to (2000)"])
+@pytest.mark.parametrize(
+    "change", ["alter table t detach partition t1", "alter table t attach partition o for values from (1000) to (2000)"]
+)
 def test_partitions_that_come_and_go_after_the_snapshot_are_noticed(database: Database, change: str) -> None:
     database.execute(
         "create table t (id int) partition by range (id)",

@@ -16,6 +16,7 @@ import pytest
 
 from connectors.postgres.decode import Decoder
 from connectors.testing.server import PostgresServer
+from runner.load import ChunkLoad
 from runner.rowhash import DUCKDB, POSTGRES, Digest, Field, Slice, by_prefix, total
 from runner.writers.duckdb import DuckDBWriter
 from runner.writers.postgres import PostgresWriter
@@ -59,31 +60,30 @@ class Corruptor:
         self.wanted: dict[str, list[str]] = {}
 
     def before(self, copy: Callable[..., None]) -> Callable[..., None]:
-        def corrupted(writer: Any, cursor: Any, stage: str, target: Any, files: Any, chunk: str) -> None:
-            copy(writer, cursor, stage, target, files, chunk)
-            if target.name not in self.left or self.skip[target.name]:
+        def corrupted(
+            writer: Any, cursor: Any, stage: str, target: Any, chunks: list[ChunkLoad], *, named: bool
+        ) -> None:
+            copy(writer, cursor, stage, target, chunks, named=named)
+            for chunk in chunks:
+                if target.name in self.left and not self.skip[target.name]:
+                    self._corrupt(writer, cursor, stage, target, f"_runner_chunk = '{chunk.id}'" if named else "true")
                 self.skip[target.name] = 0
-                return
-            column, rows, statements = _CHANGES[self.left.pop(target.name)]
-            a, b = (
-                self.random.choice(cursor.rows(f"select id from {stage} where _runner_chunk = '{chunk}' and {which}"))[
-                    0
-                ]
-                for which in (rows, "id % 2 = 0")
-            )
-            b = b if b != a else a - 2 if a > 4 else a + 2
-            for statement in statements:
-                statement = statement.format(s=stage, a=a, b=b, bit=2 ** self.random.randrange(40))
-                if isinstance(writer, DuckDBWriter):
-                    statement = (
-                        statement.replace("n # ", "xor(n, ").replace(" where", ") where")
-                        if "#" in statement
-                        else statement
-                    )
-                cursor.execute(statement)
-            self.wanted[target.name] = [f"id={a}"] + [f"id={b}"] * ("{b}" in statements[0]) + [column]
 
         return corrupted
+
+    def _corrupt(self, writer: Any, cursor: Any, stage: str, target: Any, chunk: str) -> None:
+        column, rows, statements = _CHANGES[self.left.pop(target.name)]
+        a, b = (
+            self.random.choice(cursor.rows(f"select id from {stage} where {chunk} and {which}"))[0]
+            for which in (rows, "id % 2 = 0")
+        )
+        b = b if b != a else a - 2 if a > 4 else a + 2
+        for statement in statements:
+            statement = statement.format(s=stage, a=a, b=b, bit=2 ** self.random.randrange(40))
+            if isinstance(writer, DuckDBWriter) and "#" in statement:
+                statement = statement.replace("n # ", "xor(n, ").replace(" where", ") where")
+            cursor.execute(statement)
+        self.wanted[target.name] = [f"id={a}"] + [f"id={b}"] * ("{b}" in statements[0]) + [column]
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
@@ -290,15 +290,15 @@ def test_a_small_table_that_is_corrupted_again_and_again_fails_alone(
         transactions.append([work.target.name for work in works])
         return begin(writer, cursor, lease, works)
 
-    def corrupted(writer: Any, cursor: Any, stage: str, target: Any, files: Any, chunk: str) -> None:
-        copy(writer, cursor, stage, target, files, chunk)
+    def corrupted(writer: Any, cursor: Any, stage: str, target: Any, chunks: Any, *, named: bool) -> None:
+        copy(writer, cursor, stage, target, chunks, named=named)
         if target.name == "whole_c":
             cursor.execute(f"update {stage} set n = n + 1 where id = 7")
 
     monkeypatch.setattr("runner.writers.transactional._SMALL_BYTES", 2**20)
     monkeypatch.setattr(_WRITERS[kind], "copy", corrupted)
     monkeypatch.setattr(_WRITERS[kind], "_transaction", noted)
-    monkeypatch.setattr("runner.load._LINGER_SECONDS", 0.5)
+    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 0.5)
     answer = cli("backfill", "job.yml", "--verify", "hash", "--json")
     assert (answer.code, list(_failed(answer))) == (1, ["whole_c"])
     assert "1 changed row (columns n): id=7" in _failed(answer)["whole_c"]

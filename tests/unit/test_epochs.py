@@ -8,7 +8,7 @@ import pytest
 
 from runner.epochs import Epochs
 from runner.errors import SourceDown, Unreachable
-from runner.events import EpochBegan, Stream
+from runner.events import EpochBegan, Stream, Warned
 from runner.source import Position
 from runner.tasks import task_group
 from runner.testing.clock import ManualClock
@@ -102,7 +102,35 @@ async def test_a_picture_that_grew_old_is_replaced_and_ends_with_its_last_reader
                 assert sorted(case.source.open) == [1, 2]
         await case.clock.settle()
         assert case.source.open == [2]
-    assert [event.reason for event in case.events] == ["first read", "the snapshot grew old"]
+    began = [event for event in case.events if isinstance(event, EpochBegan)]
+    assert [event.reason for event in began] == ["first read", "the snapshot grew old"]
+
+
+async def test_a_picture_that_is_read_for_too_long_is_warned_of_again_and_again():
+    case = Case()
+    async with case.epochs() as epochs:
+        async with epochs.current():
+            await case.clock.advance(1799)
+            assert not [event for event in case.events if isinstance(event, Warned)]
+            await case.clock.advance(1802)
+        warnings = [event.message for event in case.events if isinstance(event, Warned)]
+        assert len(warnings) == 2
+        assert "30 min 00 s old and still read" in warnings[0]
+        epochs.close()
+        await case.clock.settle()
+        assert case.clock.sleepers == 0
+
+
+async def test_a_picture_that_grew_old_unread_is_ended():
+    case = Case()
+    async with case.epochs() as epochs:
+        async with epochs.current():
+            pass
+        await case.clock.advance(1800)
+        assert case.source.open == []
+        async with epochs.current() as epoch:
+            assert epoch.number == 2
+    assert not [event for event in case.events if isinstance(event, Warned)]
 
 
 async def test_an_ended_picture_is_lent_to_nobody():
@@ -135,12 +163,12 @@ async def test_a_picture_nobody_reads_is_ended_while_tables_are_parked():
     case = Case()
     async with case.epochs() as epochs:
         async with epochs.current():
-            epochs.end_idle()
+            epochs.end_idle("tables were parked")
             assert case.source.open == [1]
-        epochs.end_idle()
+        epochs.end_idle("tables were parked")
         await case.clock.settle()
         assert case.source.open == []
-        epochs.end_idle()
+        epochs.end_idle("tables were parked")
         async with epochs.current() as epoch:
             assert epoch.number == 2
     assert case.events[1].reason == "tables were parked"

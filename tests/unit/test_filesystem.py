@@ -873,3 +873,30 @@ def test_dlts_own_variables_are_understood() -> None:
         "region": "eu-west-1",
         "allow_http": True,
     }
+
+
+def test_a_spooled_file_becomes_one_of_the_folder_and_again_after_a_kill(tmp_path: Path) -> None:
+    source = tmp_path / "spooled"
+    source.write_bytes(b"rows")
+    source.chmod(0o600)
+    plain = tmp_path / "plain"
+    plain.touch()
+    folder = Folder(tmp_path / "lake")
+    for _ in range(2):
+        assert folder.copy("t/1.parquet", source) == 4
+    found = tmp_path / "lake" / "t" / "1.parquet"
+    assert [entry.name for entry in found.parent.iterdir()] == ["1.parquet"]
+    assert found.stat().st_mode == plain.stat().st_mode, "its readers are not those of the spool"
+    source.unlink()
+    assert found.read_bytes() == b"rows"
+
+
+def test_where_a_link_cannot_be_made_the_bytes_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(os, "link", refused)  # there is one disk here
+    source = tmp_path / "spooled"
+    source.write_bytes(b"rows")
+    assert Folder(tmp_path / "lake").copy("t/1.parquet", source) == 4
+    assert [path.name for path in (tmp_path / "lake" / "t").iterdir()] == ["1.parquet"]
