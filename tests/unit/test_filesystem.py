@@ -51,7 +51,7 @@ from runner.load import (
 )
 from runner.rowhash import Digest, Field, Fingerprint, Hasher, by_prefix, total
 from runner.writers.filesystem import Filesystem, FilesystemWriter
-from runner.writers.folder import Changed
+from runner.writers.folder import Changed, Folder
 from runner.writers.objects import Objects
 
 if TYPE_CHECKING:
