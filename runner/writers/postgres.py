@@ -41,6 +41,9 @@ from runner.secrets import redact
 from runner.writers.registry import RegistryClient
 from runner.writers.transactional import PROMISES, TABLES, Cursor, TransactionalWriter
 
+_BATCH_VALUES = 2**20
+_BATCH_BYTES = 4 * 2**20
+
 
 class PostgresConfig(BaseModel):
     """The keys of a destination of type postgres; what is missing comes from libpq's environment."""
@@ -401,11 +404,19 @@ class _CsvStream(io.RawIOBase):
             with pq.ParquetFile(file) as parquet:
                 # A batch may not span row groups: those are bounded in bytes, and rows alone bound nothing.
                 for group in range(parquet.num_row_groups):
-                    for batch in parquet.iter_batches(batch_size=16_384, columns=columns, row_groups=[group]):
+                    size = _batch_rows(parquet.metadata.row_group(group))
+                    for batch in parquet.iter_batches(batch_size=size, columns=columns, row_groups=[group]):
                         table = pa.table([_hex(batch.column(name)) for name in columns], names=columns)
                         sink = pa.BufferOutputStream()
                         pacsv.write_csv(table, sink, options)
                         yield sink.getvalue().to_pybytes()
+
+
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    """Return how many rows of a row group become text at once: a million values, some megabytes."""
+    by_values = _BATCH_VALUES // group.num_columns
+    by_bytes = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+    return max(1, min(by_values, by_bytes))
 
 
 def _hex(array: pa.Array) -> pa.Array:
