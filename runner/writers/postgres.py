@@ -416,7 +416,7 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
     """Return how many rows of a row group become text at once: a million values, some megabytes."""
     by_values = _BATCH_VALUES // group.num_columns
     by_bytes = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    return max(1, min(by_values, by_bytes))
+    return max(1, min(int(by_values), int(by_bytes)))
 
 
 def _hex(array: pa.Array) -> pa.Array:
