@@ -149,7 +149,7 @@ def _joined(package: Sequence[tuple[TableWork, _Answer]]) -> tuple[list[TableWor
     places: dict[str, int] = {}
     for work, answer in package:
         place = places.get(work.target.name)
-        if place is not None and work.publication is None and not work.fresh:
+        if place is not None and work.publication is None and _adds_to(works[place], work):
             works[place] = replace(works[place], chunks=[*works[place].chunks, *work.chunks])
             answers[place].append(answer)
             continue
@@ -158,6 +158,11 @@ def _joined(package: Sequence[tuple[TableWork, _Answer]]) -> tuple[list[TableWor
         works.append(work)
         answers.append([answer])
     return works, answers
+
+
+def _adds_to(before: TableWork, work: TableWork) -> bool:
+    """Tell whether two works are the same as one: nothing begins anew, and no chunk comes twice."""
+    return not work.fresh and {chunk.id for chunk in before.chunks}.isdisjoint(chunk.id for chunk in work.chunks)
 
 
 async def patiently(call: Callable[[], Awaitable[Any]], clock: Clock, patience: Callable[[], float]) -> Any:

@@ -101,7 +101,9 @@ _FILES_THEN = """
          select {oid} as oid
          union all
          select i.inhrelid from tree join pg_class p on p.oid = tree.oid and p.relkind = 'p'
-         join pg_inherits i on i.inhparent = p.oid)
+         join pg_inherits i on i.inhparent = p.oid
+         -- DETACH CONCURRENTLY is under way, of which PostgreSQL before 14 has no column.
+         and to_jsonb(i)->>'inhdetachpending' is distinct from 'true')
      select string_agg(c.oid || ':' || c.relfilenode, ',' order by c.oid)
      from tree join pg_class c on c.oid = tree.oid)
 """

@@ -88,6 +88,12 @@ async def test_what_begins_anew_is_not_added_to_what_was_before():
     assert writer.packages == [[("a", ["1"], False), ("a", ["1", "2"], False)]]
 
 
+async def test_a_chunk_that_comes_again_replaces_what_it_was():
+    writer = FakeWriter()
+    await loaded(writer, work("a", "1"), work("a", "2"), work("a", "1"), work("a", "3"))
+    assert writer.packages == [[("a", ["1", "2"], False), ("a", ["1", "3"], False)]]
+
+
 async def test_all_who_wait_for_a_work_are_told_its_error():
     writer = FakeWriter()
     writer.refused = {"a"}
