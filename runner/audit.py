@@ -22,6 +22,7 @@ from runner.errors import (
     DestinationError,
     DestinationRefused,
     RunnerError,
+    TableChanged,
     UsageError,
 )
 from runner.events import Stream
@@ -171,27 +172,27 @@ class Audit:
             )
             async with epochs.current() as epoch:
                 tables = await epoch.session.discover(patterns(self._settled.job))
-                plan = make_plan(
-                    self._settled,
-                    tables,
-                    max_name=self._destination.max_name,
-                    promises=self._destination.promises,
-                    only=self._only,
-                )
-                writer = self._destination.writer(plan.dataset)
-                try:
-                    state = await self._ask(lambda: writer.read_state(None))
-                    if self._wanted is None:
-                        findings += [Finding(one.name, "failed", error=one.error) for one in plan.rejected]
-                    for table in plan.tables:
-                        base = state.tables.get(table.target.name)
-                        if self._wanted is None or (base is not None and base.run.startswith(self._wanted)):
-                            there = table.target.name in state.existing
-                            findings.append(await self._look(epoch.session, writer, table, base if there else None))
-                except DestinationError as error:
-                    raise DestinationRefused(error.message, guidance=error.advice) from error
-                finally:
-                    await anyio.to_thread.run_sync(writer.close)
+            plan = make_plan(
+                self._settled,
+                tables,
+                max_name=self._destination.max_name,
+                promises=self._destination.promises,
+                only=self._only,
+            )
+            writer = self._destination.writer(plan.dataset)
+            try:
+                state = await self._ask(lambda: writer.read_state(None))
+                if self._wanted is None:
+                    findings += [Finding(one.name, "failed", error=one.error) for one in plan.rejected]
+                for table in plan.tables:
+                    base = state.tables.get(table.target.name)
+                    if self._wanted is None or (base is not None and base.run.startswith(self._wanted)):
+                        there = table.target.name in state.existing
+                        findings.append(await self._look(epochs, writer, table, base if there else None))
+            except DestinationError as error:
+                raise DestinationRefused(error.message, guidance=error.advice) from error
+            finally:
+                await anyio.to_thread.run_sync(writer.close)
             epochs.close()
             group.cancel_scope.cancel()
         if not findings:
@@ -200,12 +201,22 @@ class Audit:
             )
         return findings
 
-    async def _look(self, session: Session, writer: Writer, plan: TablePlan, base: TableState | None) -> Finding:
-        """Compare a table; where it was published again meanwhile, once more."""
+    async def _look(self, epochs: Epochs, writer: Writer, plan: TablePlan, base: TableState | None) -> Finding:
+        """Compare a table; where it was published again meanwhile, or rewritten at the source, once more."""
         for _ in range(_ROUNDS):
-            found = await self._compare(session, writer, plan, base)
+            async with epochs.current() as epoch:
+                found = await self._compare(epoch.session, writer, plan, base)
             if found.state == "equal":
                 break
+            if isinstance(found.error, TableChanged):
+                epochs.end(epoch, f"{plan.name} changed")
+                async with epochs.current() as epoch:
+                    tables = {table.qualified: table for table in await epoch.session.discover([plan.name])}
+                table = tables.get(plan.name)
+                if table is None or table.shape() != plan.scan.table.shape():
+                    break
+                plan = replace(plan, scan=plan.scan.over(table))
+                continue
             state = await self._ask(lambda: writer.read_state(None))
             now = state.tables.get(plan.target.name) if plan.target.name in state.existing else None
             if (now and now.load_id) == (base and base.load_id):

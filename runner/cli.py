@@ -144,9 +144,9 @@ def script() -> None:
     # Imports leave no garbage to look for; who runs a loop turns this on again.
     gc.disable()
     code = main()
-    with contextlib.suppress(OSError):  # nobody reads what we say any more
-        sys.stdout.flush()
-        sys.stderr.flush()
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or nobody reads it any more
+            stream.flush()
     # All that has an end was ended; to take the interpreter apart takes as long as moving a small table.
     os._exit(code)

@@ -16,7 +16,7 @@ from runner.source import Session, Source
 from runner.tasks import task_group
 from runner.units import format_seconds
 
-_AGES = "VACUUM keeps what it may show; a smaller limits.chunk_rows ends each read sooner"
+_ADVICE = "VACUUM keeps what it may show; a smaller limits.chunk_rows ends each read sooner"
 
 
 class Epoch:
@@ -140,4 +140,4 @@ class Epochs:
                 self.end(epoch, "the snapshot grew old")
                 return
             age = format_seconds(self._clock.monotonic() - epoch.began)
-            self._stream.emit(Warned("", f"a snapshot is {age} old and still read: {_AGES}"))
+            self._stream.emit(Warned("", f"a snapshot is {age} old and still read: {_ADVICE}"))

@@ -31,7 +31,9 @@ class Limits(Strict):
     disk: Size = Field(20 * 2**30, description="spool on local disk")
     quota: Share | None = Field(None, description="share of the source's own quota we may use")
     destination: int | None = Field(None, ge=1, description="sessions at the destination")
-    snapshot_age: Duration = Field(timedelta(minutes=30), description="longest life of one snapshot")
+    snapshot_age: Duration = Field(
+        timedelta(minutes=30), ge=timedelta(seconds=1), description="longest life of one snapshot"
+    )
     chunk_rows: int = Field(500_000, ge=1, description="rows in one chunk, estimated")
     chunk_bytes: Size = Field(256 * 2**20, description="bytes in one chunk, estimated")
     park: Duration = Field(timedelta(minutes=15), description="longer pauses park the table")

@@ -185,10 +185,12 @@ class TableWork:
         return sum(chunk.bytes for chunk in self.chunks)
 
     @property
-    def at_once(self) -> bool:
-        """Whether one chunk is all there is and is published with it: nothing has to tell its rows from others'."""
+    def one_chunk(self) -> bool:
+        """Whether one chunk is all there is, and is published with it: nothing has to tell its rows from others'."""
         publication = self.publication
-        return publication is not None and self.fresh and len(self.chunks) == 1 and publication.hashes is None
+        if publication is None or publication.hashes is not None:
+            return False
+        return self.fresh and len(self.chunks) == 1 and list(publication.chunks) == [self.chunks[0].id]
 
 
 @dataclass

@@ -122,7 +122,7 @@ class Loader:
         return await self._patiently(once, self._patience if patience is None else patience)
 
     async def _load(self, package: list[tuple[TableWork, _Answer]]) -> None:
-        works, shared = _joined(package)
+        works, parts = _joined(package)
         try:
             with stage("load"):
                 outcomes = await self.call(lambda: self.writer.apply(self._lease, works))
@@ -134,30 +134,37 @@ class Loader:
             for _, answer in package:
                 answer.fail(told)
         else:
-            for answers, outcome in zip(shared, outcomes, strict=True):
-                for answer in answers:
-                    answer.give(outcome)
+            for group, outcome in zip(parts, outcomes, strict=True):
+                if len(group) == 1 or outcome.error is None:
+                    for _, answer in group:
+                        answer.give(outcome)
+                else:
+                    # One chunk must not take the others with it.
+                    for part in group:
+                        await self._load([part])
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
         return await patiently(call, self._clock, lambda: 0.0 if self._interrupted else patience)
 
 
-def _joined(package: Sequence[tuple[TableWork, _Answer]]) -> tuple[list[TableWork], list[list[_Answer]]]:
-    """Return works of which each loads all chunks of its table that wait, and who waits for it."""
+def _joined(
+    package: Sequence[tuple[TableWork, _Answer]],
+) -> tuple[list[TableWork], list[list[tuple[TableWork, _Answer]]]]:
+    """Return works of which each loads all chunks of its table that wait, and what each is joined of."""
     works: list[TableWork] = []
-    answers: list[list[_Answer]] = []
+    parts: list[list[tuple[TableWork, _Answer]]] = []
     places: dict[str, int] = {}
     for work, answer in package:
         place = places.get(work.target.name)
         if place is not None and work.publication is None and _adds_to(works[place], work):
             works[place] = replace(works[place], chunks=[*works[place].chunks, *work.chunks])
-            answers[place].append(answer)
+            parts[place].append((work, answer))
             continue
         if work.publication is None:
             places[work.target.name] = len(works)
         works.append(work)
-        answers.append([answer])
-    return works, answers
+        parts.append([(work, answer)])
+    return works, parts
 
 
 def _adds_to(before: TableWork, work: TableWork) -> bool:

@@ -98,6 +98,7 @@ class Mover:
         self._ledger = ledger
         self._loader = loader
         self._verifier = verifier
+        # A table that was parked is added again when it comes back.
         self._unread = set(tables)
         self._may_delete = may_delete
         self._on_failure = on_failure
@@ -144,6 +145,7 @@ class Mover:
             self._epochs.end_idle("all tables are read")
 
     async def _attempt(self, item: Item, slot: int) -> None:
+        self._unread.add(item.name)
         item.began = item.began or self._clock.monotonic()
         item.state = "running"
         planned = [] if item.chunks else await self._plan_chunks(item)
@@ -261,6 +263,7 @@ class Mover:
             try:
                 async with self._source.request(), self._epochs.current() as current:
                     epoch = under or current
+                    item.looked_at = epoch.number
                     given = True
                     try:
                         return await self._executor.read(epoch.session, scan, chunk, self._spool, amount), epoch
@@ -374,6 +377,7 @@ class Mover:
                 return first, ()
             try:
                 async with self._epochs.current() as epoch:
+                    item.looked_at = epoch.number
                     if epoch.session.position.consistent:
                         await self._agree_under(item, epoch)
                     item.lsn = epoch.session.position.lsn
@@ -520,7 +524,9 @@ class Mover:
         """
         self._stream.emit(TableReplanned(item.name, changed.message))
         async with self._epochs.current() as epoch:
-            self._epochs.end(epoch, f"{item.name} changed")
+            # Another table that changed may have begun a new one meanwhile.
+            if epoch.number <= item.looked_at:
+                self._epochs.end(epoch, f"{item.name} changed")
 
         async def discover() -> list[Table]:
             async with self._source.request(), self._epochs.current() as epoch:

@@ -52,6 +52,7 @@ class Item:
         fresh: Whether the staging table has to be made anew.
         taken: Whether it was taken over from another machine, and our ledger knows nothing of it yet.
         mark: The high-water mark of this run, taken in mark_epoch under the picture mark_token.
+        looked_at: The epoch that it was read in last.
         base: The load id that the destination's table had when it was planned.
         lsn: Where in the source's log the picture of the publication was taken.
         hash: The fingerprint of the whole table once it is published; parts: of its parts.
@@ -69,6 +70,7 @@ class Item:
     mark: str | None = None
     mark_epoch: int = 0
     mark_token: str | None = None
+    looked_at: int = 0
     load_id: str | None = None
     base: str | None = None
     lsn: str | None = None

@@ -222,7 +222,7 @@ def parquet_writer(sink: pa.NativeFile | io.IOBase, schema: pa.Schema) -> pq.Par
         compression="snappy",
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         store_decimal_as_integer=True,
-        # The least and the greatest of texts take a sixth of the time, and nobody skips rows by them.
+        # The least and the greatest of texts take a sixth of the time, and rows are seldom skipped by them.
         write_statistics=[field.name for field in schema if not _is_text(field.type)],
     )
 

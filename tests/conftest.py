@@ -58,11 +58,11 @@ class Database:
 
 
 @contextlib.contextmanager
-def during_copy(database: Database, table: str, *statements: str) -> Iterator[None]:
-    """Run statements in the database as soon as our COPY of a table is seen at work."""
+def during_copy(database: Database, table: str, *statements: str, how: str = "copy") -> Iterator[None]:
+    """Run statements in the database as soon as our COPY of a table is seen at work, or another query of it."""
     running = (
         "select count(*) from pg_stat_activity where application_name = 'orchestra-runner' "
-        f"and query ilike 'copy %{table}%'"
+        f"and query ilike '{how} %{table}%'"
     )
 
     def change() -> None:

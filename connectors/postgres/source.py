@@ -170,7 +170,9 @@ class PostgresSession:
         # The catalog as it is now, not as the snapshot saw it: a table altered since must look altered.
         async with self.connections.transaction() as connection:
             tables = await discover(connection, self.connections.config, patterns)
-            self._stored.update(await storages(connection, tables))
+            if self.version >= 14:
+                # Before, a table that is dropped at this moment would be an error of all of them.
+                self._stored.update(await storages(connection, tables))
             return tables
 
     async def high_water(self, scan: Scan) -> Mark | None:
@@ -222,7 +224,10 @@ class PostgresSession:
             # LOCK takes no materialized view; to look at nothing of it locks it just as well.
             viewed = table.kind == "materialized_view"
             lock = f"select from {relation} limit 0" if viewed else f"lock table {relation} in access share mode"
-            # The lock keeps TRUNCATE and DDL out from here on, so one look is enough.
+            if "relation" in chunk.bounds:
+                # The parent first, as TRUNCATE has it: the check looks at all partitions.
+                lock = f"lock table {_relation(scan, None, alone=True)} in access share mode; {lock}"
+            # The lock keeps TRUNCATE and rewriting DDL out from here on, so one look is enough.
             first = f"{lock}; {check(table, chunk.storage)}"
         async with self.begin(first=first, table=table.qualified) as connection:
             yield connection
@@ -350,13 +355,13 @@ def _where(text: str) -> str:
     return f" where {text}" if text else ""
 
 
-def _relation(scan: Scan, chunk: Chunk | None) -> str:
+def _relation(scan: Scan, chunk: Chunk | None, *, alone: bool = False) -> str:
     schema, name = scan.table.schema, scan.table.name
     if chunk is not None and "relation" in chunk.bounds:
         schema, name = chunk.bounds["relation"]
         return f"only {quote(schema)}.{quote(name)}"
     # ONLY: the children of old-style inheritance are tables of their own.
-    only = "only " if scan.table.kind == "table" else ""
+    only = "only " if alone or scan.table.kind == "table" else ""
     return f"{only}{quote(schema)}.{quote(name)}"
 
 

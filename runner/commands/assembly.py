@@ -47,9 +47,10 @@ class Output:
 
 def run_async(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
     """Run a coroutine on uvloop where it exists."""
-    # What is loaded by now stays: it is never looked through for garbage.
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():
+        # What the console script has loaded by now stays: it is never looked through for garbage.
+        gc.freeze()
+        gc.enable()
     return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
 
 

@@ -173,11 +173,11 @@ class DuckDBWriter(TransactionalWriter):
         files = {literal(str(file)): literal(chunk.id) for chunk in chunks for file in chunk.files}
         option = ""
         if named:
-            # One INSERT for all of them: each leaves row groups half full behind, which are written again.
+            # One INSERT for all of them: each leaves half a row group behind, which is written again.
             cases = " ".join(f"when {file} then {chunk}" for file, chunk in files.items())
             names, values = [*names, "_runner_chunk"], [*values, f"case _runner_file {cases} end"]
             option = ", filename = '_runner_file'"
-        # So does each thread.
+        # And so does each thread of it.
         threads = max(1, min(sum(chunk.rows for chunk in chunks) // _THREAD_ROWS, os.cpu_count() or 1))
         if threads != self._threads:
             cursor.execute(f"set threads = {threads}")

@@ -211,10 +211,13 @@ class Folder:
         final = self._root / path
         temporary = final.with_name(final.name + _TEMPORARY)
         self._make(final.parent)
+        temporary.unlink(missing_ok=True)
         # Readable to whom any new file here is: the spool's are for nobody else.
         temporary.touch()
-        mode = temporary.stat().st_mode
+        mode, owners = temporary.stat().st_mode, _owners(temporary)
         temporary.unlink()
+        if owners != _owners(source):
+            return 0
         try:
             os.link(source, temporary)
             temporary.chmod(mode)
@@ -264,6 +267,13 @@ class Folder:
 def is_temporary(path: str) -> bool:
     """Tell whether a killed process left a file before it was whole."""
     return path.endswith(_TEMPORARY)
+
+
+def _owners(file: Path) -> tuple[object, ...]:
+    """Return what else decides who may read a file: owner, group, access lists, labels."""
+    found = file.stat()
+    names = os.listxattr(file) if hasattr(os, "listxattr") else []
+    return found.st_uid, found.st_gid, {name: os.getxattr(file, name) for name in names}
 
 
 def blocks(source: Path) -> Iterator[bytes]:

@@ -40,7 +40,7 @@ class TableFiles:
         schema = pq.read_schema(source)
         names = {column.source: column.name for column in target.columns}
         with self._room:
-            if [(name, name) for name in schema.names] == list(names.items()):
+            if [(same, same) for same in schema.names] == list(names.items()):
                 size = self._store.copy(path, source)
             else:
                 size = self._store.write(path, _renamed(source, schema, names))

@@ -305,7 +305,7 @@ class TransactionalWriter(abc.ABC):
                     self._stage(cursor, books, work, outcome)
                     if work.publication is not None:
                         publisher = Publisher(self, cursor, books, work.target, work.publication, outcome)
-                        publisher.publish(one_chunk=work.at_once)
+                        publisher.publish(one_chunk=work.one_chunk)
             books.write()
             for work in works:
                 crash_point("load-receipted", work.target.source_table)
@@ -313,7 +313,7 @@ class TransactionalWriter(abc.ABC):
                     crash_point("publish-recorded", work.target.source_table)
             cursor.execute("commit")
         except VerifyFailed as error:
-            if books is not None and len(works) == 1 and not works[0].at_once:
+            if books is not None and len(works) == 1 and not works[0].one_chunk:
                 # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
                 books.write()
                 cursor.execute("commit")
@@ -342,7 +342,7 @@ class TransactionalWriter(abc.ABC):
         target, stage = work.target, self.name(work.target.stage)
         done = books.receipts[target.name]
         if work.fresh or not done:
-            self._create_stage(cursor, target, named=not work.at_once)
+            self._create_stage(cursor, target, named=not work.one_chunk)
             books.forget(target)
             if work.plan is not None:
                 books.note_plan(target, work.plan)
@@ -356,7 +356,7 @@ class TransactionalWriter(abc.ABC):
                     [target.name, chunk.id],
                 )
         if filled := [chunk for chunk in new if chunk.files]:
-            self.copy(cursor, stage, target, filled, named=not work.at_once)
+            self.copy(cursor, stage, target, filled, named=not work.one_chunk)
         for chunk in new:
             crash_point("load-staged", target.source_table)
             books.note_chunk(target, chunk)
@@ -368,7 +368,7 @@ class TransactionalWriter(abc.ABC):
             for column in target.columns
         ]
         if named:
-            columns.append(f"{CHUNK} {self.text_type}")
+            columns.append(f"{CHUNK} {self.text_type} not null")
         self.make_table(cursor, self.name(target.stage), ", ".join(columns))
 
     def make_table(self, cursor: Cursor, table: str, columns: str) -> None:

@@ -70,6 +70,39 @@ def test_a_truncated_table_begins_again(project: Project, database: Database, cl
     assert project.query("select count(*), count(distinct id) from raw.big") == [(1000, 1000)]
 
 
+def test_a_table_that_is_truncated_before_its_turn_is_not_read_as_empty(
+    project: Project, database: Database, cli: Cli
+) -> None:
+    """The snapshot of the run is older than what the table is stored in, and shows nothing of it."""
+    project.environ["SOURCE_DSN"] = database.dsn
+    database.execute(*_BIG, "create table later as select 1 as id", "create table swapped as select 1 as id", "analyze")
+    project.job(_JOB.replace("LIMITS", "chunk_rows: 500, connections: 1, tables: 1") + "  public.later: {mode: full}\n"
+                "  public.swapped: {mode: full}\n")  # fmt: skip
+    changes = (
+        "begin; truncate later; insert into later values (2), (3); commit",
+        "begin; create table fresh as select 4 as id; drop table swapped; alter table fresh rename to swapped; commit",
+    )
+    with during_copy(database, "big", *changes):
+        answer = cli("backfill", "job.yml")
+    assert answer.code == 0, answer.err
+    assert project.query("select id from raw.later order by 1") == [(2,), (3,)]
+    assert project.query("select id from raw.swapped") == [(4,)]
+    epochs = [line for line in answer.err.splitlines() if "epoch" in line and "changed" in line]
+    assert len(epochs) <= 2, "one new picture shows what changed before it"
+
+
+def test_a_table_that_is_rewritten_while_others_are_verified_is_verified(
+    project: Project, database: Database, cli: Cli
+) -> None:
+    project.environ["SOURCE_DSN"] = database.dsn
+    database.execute(*_BIG, "create table later as select 1 as id", "analyze")
+    project.job(_JOB.replace("LIMITS", "connections: 1") + "  public.later: {mode: full}\n")
+    assert cli("backfill", "job.yml", "--verify", "hash").code == 0
+    with during_copy(database, "big", "vacuum full later", how="select"):
+        answer = cli("verify", "job.yml")
+    assert answer.code == 0, answer.out + answer.err
+
+
 @pytest.mark.parametrize("way", ["environment", "service", "passfile", "keywords"])
 def test_a_server_is_named_as_libpq_users_expect(
     project: Project, database: Database, cli: Cli, way: str, monkeypatch: pytest.MonkeyPatch

@@ -336,3 +336,30 @@ def test_partitions_that_come_and_go_after_the_snapshot_are_noticed(database: Da
             await _read(session, scan, chunk)
 
     _with_session(database, work)
+
+
+def test_a_partition_that_is_being_detached_does_not_stop_the_others(database: Database) -> None:
+    """An interrupted DETACH CONCURRENTLY stays pending until somebody finishes it."""
+    import psycopg2
+
+    database.execute(
+        "create table t (id int) partition by range (id)",
+        "create table t1 partition of t for values from (0) to (1000)",
+        "create table t2 partition of t for values from (1000) to (2000)",
+        "insert into t values (1), (1001)",
+    )
+    reader = psycopg2.connect(database.dsn)
+    reader.cursor().execute("set transaction isolation level repeatable read; select * from t")
+    detaching = psycopg2.connect(database.dsn, options="-c statement_timeout=500")
+    detaching.autocommit = True
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        detaching.cursor().execute("alter table t detach partition t2 concurrently")
+    reader.close()
+    detaching.close()
+
+    async def work(_: PostgresSource, session: Session) -> None:
+        scan = await _table(session, "public.t")
+        rows = [row for chunk in await session.chunks(scan, 1000, 2**30) for row in await _read(session, scan, chunk)]
+        assert rows == [(1,)]
+
+    _with_session(database, work)

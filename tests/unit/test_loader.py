@@ -31,7 +31,10 @@ class FakeWriter:
         )
         if self.error is not None:
             raise self.error
-        return [Outcome(error=LeaseLost() if work.target.name in self.refused else None) for work in works]
+        return [
+            Outcome(error=LeaseLost() if {work.target.name, *(one.id for one in work.chunks)} & self.refused else None)
+            for work in works
+        ]
 
     def rest(self) -> None:
         self.rested += 1
@@ -98,6 +101,14 @@ async def test_all_who_wait_for_a_work_are_told_its_error():
     writer = FakeWriter()
     writer.refused = {"a"}
     assert await loaded(writer, work("a", "1"), work("b", "1"), work("a", "2")) == ["LeaseLost", "loaded", "LeaseLost"]
+
+
+async def test_a_chunk_that_cannot_be_loaded_does_not_take_the_others_with_it():
+    writer = FakeWriter()
+    writer.refused = {"2"}
+    ends = await loaded(writer, work("a", "1", fresh=True), work("a", "2"), work("a", "3"))
+    assert ends == ["loaded", "LeaseLost", "loaded"]
+    assert [chunks for ((_, chunks, _),) in writer.packages] == [["1", "2", "3"], ["1"], ["2"], ["3"]]
 
 
 @pytest.mark.parametrize("error", [DestinationError("gone"), RuntimeError("a driver's own")])
