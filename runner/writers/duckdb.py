@@ -35,6 +35,9 @@ from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
 _LOCK_WAIT = 30.0
 # On two cores, two threads took twice the CPU time of one for half a million rows, and as much for two million.
 _THREAD_ROWS = 600_000
+_LEAST_MEMORY = 128 * 2**20
+# DuckDB writes a column in blocks of 256 KiB, of which two and a bit are in memory at a time.
+_COLUMN_MEMORY = 640 * 2**10
 _MALFORMED = re.compile(
     r"Malformed JSON at byte \d+ of input: (.+?)\.\s+Input: .* from source column (.+?)\n", re.DOTALL
 )
@@ -94,10 +97,10 @@ class DuckDBWriter(TransactionalWriter):
     def __init__(self, path: Path, dataset: str, memory: int) -> None:
         super().__init__(dataset)
         self.path = path
-        self._memory = memory
+        self._memory = max(memory, _LEAST_MEMORY)
         self._open: tuple[contextlib.ExitStack, _DuckDBCursor] | None = None
         self._keep = False
-        self._threads = 0
+        self._settings = 1, self._memory
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Cursor]:
@@ -113,18 +116,18 @@ class DuckDBWriter(TransactionalWriter):
         if self._open is None:
             with contextlib.ExitStack() as stack, _translated():
                 stack.enter_context(file_lock(self.path))
-                memory = f"{max(self._memory, 128 * 2**20) // 2**20}MiB"
                 connection = duckdb.connect(
                     str(self.path),
                     config={
-                        "memory_limit": memory,
+                        "memory_limit": f"{self._memory // 2**20}MiB",
+                        "threads": "1",
                         "preserve_insertion_order": "false",
                         # A table that is called time is no variable of ours.
                         "python_enable_replacements": "false",
                     },
                 )
                 stack.callback(connection.close)
-                self._threads = 0
+                self._settings = 1, self._memory
                 self._open = stack.pop_all(), _DuckDBCursor(connection)
         return self._open[1]
 
@@ -179,9 +182,11 @@ class DuckDBWriter(TransactionalWriter):
             option = ", filename = '_runner_file'"
         # And so does each thread of it.
         threads = max(1, min(sum(chunk.rows for chunk in chunks) // _THREAD_ROWS, os.cpu_count() or 1))
-        if threads != self._threads:
-            cursor.execute(f"set threads = {threads}")
-            self._threads = threads
+        # A wide table that gets less cannot be written at all.
+        settings = threads, max(self._memory, len(names) * _COLUMN_MEMORY)
+        if settings != self._settings:
+            cursor.execute(f"set threads = {settings[0]}; set memory_limit = '{settings[1] // 2**20}MiB'")
+            self._settings = settings
         cursor.execute(
             f"insert into {stage} ({', '.join(names)}) select {', '.join(values)} "
             f"from read_parquet([{', '.join(files)}]{option})"

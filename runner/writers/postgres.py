@@ -41,6 +41,7 @@ from runner.secrets import redact
 from runner.writers.registry import RegistryClient
 from runner.writers.transactional import PROMISES, TABLES, Cursor, TransactionalWriter
 
+_BATCH_ROWS = 2**14
 _BATCH_VALUES = 2**20
 _BATCH_BYTES = 4 * 2**20
 
@@ -413,10 +414,10 @@ class _CsvStream(io.RawIOBase):
 
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
-    """Return how many rows of a row group become text at once: a million values, some megabytes."""
+    """Return how many rows of a row group become text at once: at most a million values, some megabytes."""
     by_values = _BATCH_VALUES // group.num_columns
     by_bytes = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    return max(1, min(int(by_values), int(by_bytes)))
+    return max(1, min(_BATCH_ROWS, int(by_values), int(by_bytes)))
 
 
 def _hex(array: pa.Array) -> pa.Array:
