@@ -539,7 +539,7 @@ class Mover:
         before = item.plan.scan.table
         if table.shape() != before.shape():
             raise RunnerError(
-                f"{item.name} was altered while it was read: {_shape_difference(before.shape(), table.shape())}.",
+                f"{item.name} was altered while it was read: {before.difference(table)}.",
                 guidance=changed.guidance,
                 table=item.name,
             )
@@ -592,15 +592,3 @@ def _appends_by_cursor(plan: TablePlan) -> bool:
 def failure(name: str, error: RunnerError) -> TableFailed:
     """Return the event of a table's failure."""
     return TableFailed(name, type(error).__name__, error.message, error.advice)
-
-
-def _shape_difference(before: list[list[Any]], after: list[list[Any]]) -> str:
-    old, new = {row[0]: row[1:] for row in before}, {row[0]: row[1:] for row in after}
-    parts = [f"{name} was added" for name in new if name not in old]
-    parts += [f"{name} was dropped" for name in old if name not in new]
-    parts += [
-        f"{name} changed from {old[name][0]} to {new[name][0]}"
-        for name in new
-        if name in old and old[name] != new[name]
-    ]
-    return ", ".join(parts) or "the order of its columns"

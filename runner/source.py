@@ -73,6 +73,19 @@ class Table:
         """Return the columns as JSON: what a lock file and the drift check compare."""
         return [[column.name, column.native, column.nullable] for column in self.columns]
 
+    def difference(self, later: Table) -> str:
+        """Return what changed about the columns since, in words."""
+        old = {column.name: column for column in self.columns}
+        new = {column.name: column for column in later.columns}
+        parts = [f"{name} was added" for name in new if name not in old]
+        parts += [f"{name} was dropped" for name in old if name not in new]
+        parts += [
+            f"{name} changed from {old[name].native} to {new[name].native}"
+            for name in new
+            if name in old and (old[name].native, old[name].nullable) != (new[name].native, new[name].nullable)
+        ]
+        return ", ".join(parts) or "the order of its columns"
+
 
 @dataclass(frozen=True)
 class Window:

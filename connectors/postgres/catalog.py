@@ -107,6 +107,7 @@ _FILES_THEN = """
      select string_agg(c.oid || ':' || c.relfilenode, ',' order by c.oid)
      from tree join pg_class c on c.oid = tree.oid)
 """
+# The same text for tables without partitions, without the locks of pg_partition_tree.
 _ALL_STORED = """
 select t.oid, t.oid || ':' || coalesce(pg_relation_filenode(t.oid), 0) || {columns} as storage
 from unnest($1::oid[], $2::text[]) t(oid, attnums)

@@ -236,7 +236,7 @@ def _transactions(monkeypatch: pytest.MonkeyPatch, writer: type[TransactionalWri
         return begin(self, cursor, lease, works)
 
     monkeypatch.setattr(writer, "_transaction", noting)  # the real one, watched
-    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 0.5)
+    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 0.5)  # a setting: so that packages fill
     return noted
 
 
