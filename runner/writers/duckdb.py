@@ -360,6 +360,11 @@ def _translate(error: duckdb.Error) -> RunnerError:
         )
     if "not a valid duckdb database" in lower:
         return ReadOnly(f"DuckDB: {text}", guidance="The file is not a DuckDB database: choose another path.")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return DestinationError(f"DuckDB: {text}", guidance="Raise limits.memory.")
+    # A commit that lacks memory calls itself an error of the transaction.
+    if isinstance(error, duckdb.OutOfMemoryException) or "failed to pin block" in lower:
+        return DestinationError(
+            f"DuckDB ran out of memory: {text.splitlines()[0]}",
+            guidance="Raise limits.memory, of which DuckDB has half: it works on 2,048 rows at a time, so that "
+            "rows of a megabyte take it 2 to 4 GB. Files need no more memory for them.",
+        )
     return DestinationError(f"DuckDB: {text}")

@@ -158,3 +158,19 @@ def test_foreign_tables_come_on_request(project: Project, database: Database, cl
     answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.err + answer.out
     assert project.query("select count(*) from raw.far") == [(100,)]
+
+
+def test_rows_too_large_for_the_memory_of_duckdb_are_said_so(project: Project, database: Database, cli: Cli) -> None:
+    project.environ["SOURCE_DSN"] = database.dsn
+    database.execute(
+        "create table big (id int primary key, doc text)",
+        "insert into big select i, repeat(md5(i::text), 32768) from generate_series(1, 300) i",
+    )
+    project.job(_JOB.replace("LIMITS", "memory: 256MiB"))
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 1
+    assert "DuckDB ran out of memory" in answer.out
+    assert "limits.memory" in answer.out
+    project.job(_JOB.replace("LIMITS", "memory: 4GiB"))
+    assert cli("backfill", "job.yml").code == 0
+    assert project.query("select count(*), min(length(doc)) from raw.big") == [(300, 2**20)]
