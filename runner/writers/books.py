@@ -16,7 +16,6 @@ STATE_COLUMNS = (
     "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
     "key_columns"
 )
-NOW = "extract(epoch from now())"
 _RECEIPTS = "_runner_chunks (run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at)"
 _STATES = f"_runner_state (table_name, seq, {STATE_COLUMNS}, published_at)"
 
@@ -35,9 +34,8 @@ class Books:
         names = [work.target.name for work in works]
         loads = [work.publication.load_id for work in works if work.publication is not None]
         listed = ", ".join("?" * len(names))
-        leases, chunks, states = (writer.name(f"_runner_{what}") for what in ("leases", "chunks", "state"))
-        held = f"select table_name from {leases} where table_name in ({listed}) and token = ?"
-        self._held = {row[0] for row in cursor.rows(held, [*names, lease.token])}
+        chunks, states = (writer.name(f"_runner_{what}") for what in ("chunks", "state"))
+        self._held = writer.holds(cursor, lease, names)
         self.receipts: dict[str, dict[str, int]] = defaultdict(dict)
         done = f"select table_name, chunk, max(epoch) from {chunks} where table_name in ({listed}) group by 1, 2"
         for table, chunk, epoch in cursor.rows(done, names):
@@ -76,12 +74,12 @@ class Books:
 
     def note_plan(self, target: Target, plan: str) -> None:
         """Note what is being staged, for a container without our ledger."""
-        self._add("_runner_plans", f"(?, ?, ?, {NOW})", [target.name, self.lease.run, plan])
+        self._add("_runner_plans", f"(?, ?, ?, {self._writer.seconds})", [target.name, self.lease.run, plan])
 
     def note_chunk(self, target: Target, chunk: ChunkLoad) -> None:
         """Note a chunk that is in staging."""
         values = [self.lease.run, target.name, chunk.id, chunk.epoch, chunk.rows, chunk.hash, chunk.token]
-        self._add(_RECEIPTS, f"(?, ?, ?, ?, ?, ?, ?, {NOW})", values)
+        self._add(_RECEIPTS, f"(?, ?, ?, ?, ?, ?, ?, {self._writer.seconds})", values)
 
     def note_publication(self, target: Target, publication: Publication, hashed: str | None) -> None:
         """Note that a table is published: its history row, and its load."""
@@ -95,14 +93,15 @@ class Books:
             column, mark, publication.load_id, publication.digest, sum(publication.chunks.values()), hashed, token,
             ",".join(target.key),
         ]  # fmt: skip
-        self._add(_STATES, f"({', '.join('?' * len(state))}, {NOW})", state)
-        self._add("_dlt_loads", "(?, ?, 0, now(), null)", [publication.load_id, self._writer.dataset])
+        self._add(_STATES, f"({', '.join('?' * len(state))}, {self._writer.seconds})", state)
+        self._add("_dlt_loads", f"(?, ?, 0, {self._writer.now}, null)", [publication.load_id, self._writer.dataset])
         self._published.append(target.name)
 
     def write(self) -> None:
         """Write all of it; before the commit."""
-        self._delete("_runner_chunks", self._forgotten)
-        self._delete("_runner_plans", self._forgotten)
+        if self._writer.transactional_ddl:
+            self._delete("_runner_chunks", self._forgotten)
+            self._delete("_runner_plans", self._forgotten)
         for table, (form, rows) in self._rows.items():
             name, _, columns = table.partition(" ")
             values = ", ".join([form] * len(rows))
@@ -110,8 +109,10 @@ class Books:
                 f"insert into {self._writer.name(name)} {columns} values {values}",
                 [value for row in rows for value in row],
             )
-        # A plan that was noted here and is carried out is none any more.
-        self._delete("_runner_plans", self._published)
+        # A plan that was noted here and is carried out is none any more. A warehouse locks the whole table to delete
+        # a row: there it is done outside of the transaction.
+        if self._writer.transactional_ddl:
+            self._delete("_runner_plans", self._published)
         self._forgotten, self._published, self._rows = [], [], {}
 
     def _add(self, table: str, form: str, values: list[Any]) -> None:

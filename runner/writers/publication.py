@@ -65,7 +65,7 @@ class Publisher:
     @cached_property
     def existing(self) -> dict[str, str] | None:
         """The published table's columns before this publication; None where there is no table."""
-        return self.writer.existing_columns(self.cursor, self.target.name).get(self.target.name)
+        return self.writer.published_columns(self.cursor, self.target)
 
     @property
     def newest(self) -> TableState | None:
@@ -84,13 +84,13 @@ class Publisher:
             KeyNotUnique: The key is none.
             SchemaConflict: A column changed in a way that cannot be merged.
         """
-        self._check_basis()
+        self.check_basis()
         with stage("verify", within="load"):
             staged = self._compare(one_chunk=one_chunk) if self.publication.verify else None
         crash_point("verify", self.target.source_table)
         if self.publication.check_key:
             self._check_key()
-        if not one_chunk:
+        if not one_chunk and self.writer.transactional_ddl:
             self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
         staged = self._leave_out_deleted(staged)
         carried: Fingerprint | None
@@ -107,7 +107,14 @@ class Publisher:
 
     # Checks.
 
-    def _check_basis(self) -> None:
+    def check_basis(self) -> None:
+        """Check that the table is still what it was when the publication was planned.
+
+        Raises:
+            LeaseLost: Somebody else published it since.
+            NotOurs: Somebody else made it.
+            DestinationError: It was dropped.
+        """
         newest, publication = self.newest, self.publication
         if (newest.load_id if newest else None) != publication.base:
             raise LeaseLost("Another run published the table since this one was planned.", table=self.target.name)
@@ -181,14 +188,14 @@ class Publisher:
 
     def _replace(self, staged: Fingerprint | None) -> Fingerprint | None:
         if self.existing is not None:
-            self._note_changes(self.existing)
+            self.note_changes(self.existing)
         self.writer.swap(self.cursor, self.target, exists=self.existing is not None)
         return staged
 
     def _merge(self, staged: Fingerprint | None) -> Fingerprint | None:
         """Replace the rows that staging replaces: those of a range, of a slice, of the same keys; or none."""
         assert self.existing is not None
-        self._note_changes(self.existing)
+        self.note_changes(self.existing)
         self.writer.fit_columns(self.cursor, self.target, self.existing)
         replaced = self._make_room(carries=self._carries(staged))
         self.writer.insert_rows(self.cursor, self.target)
@@ -247,17 +254,17 @@ class Publisher:
         own += f", {quote(VERSION)} {writer.text_type}"
         if self.existing is None or self.publication.replace:
             if self.existing is not None:
-                self._note_changes(self.existing)
+                self.note_changes(self.existing)
                 cursor.execute(f"drop table {self.table}")
             cursor.execute(f"create table {self.table} as select {self.columns} from {self.stage} where 1 = 0")
             self._add_columns(own)
         else:
-            self._note_changes(self.existing)
+            self.note_changes(self.existing)
             writer.fit_columns(cursor, self.target, self.existing)
             if VERSION not in self.existing:
                 # Another mode made the table: what it holds are the first versions.
                 self._add_columns(own)
-                cursor.execute(f"update {self.table} set {VALID_FROM} = now()")
+                cursor.execute(f"update {self.table} set {VALID_FROM} = {writer.now}")
             if self.newest is None or self.newest.digest != self.publication.digest:
                 self._renumber()
         # Equal rows without a key are versions of their own, told apart by their number.
@@ -265,13 +272,13 @@ class Publisher:
         numbered = self._numbered(self.columns, version, self.stage)
         staged_one = f"select 1 from ({numbered}) _runner_s where _runner_version = {self.table}.{VERSION}"
         gone = f"{VALID_TO} is null and not exists ({staged_one})"
-        cursor.execute(f"update {self.table} set {VALID_TO} = now() where {gone}")
+        cursor.execute(f"update {self.table} set {VALID_TO} = {writer.now} where {gone}")
         cursor.execute(
             f"insert into {self.table} ({self.columns}, {VALID_FROM}, {VALID_TO}, {VERSION}) "
-            f"select {self.columns}, now(), null, _runner_version from ({numbered}) _runner_s where not exists "
+            f"select {self.columns}, {writer.now}, null, _runner_version from ({numbered}) _runner_s where not exists "
             f"(select 1 from {self.table} where {VALID_TO} is null and {self.table}.{VERSION} = _runner_version)"
         )
-        cursor.execute(f"drop table {self.stage}")
+        writer.drop(cursor, self.stage)
         return staged
 
     def _add_columns(self, columns: str) -> None:
@@ -336,7 +343,7 @@ class Publisher:
             return carried
         keys = self.writer.load_keys(self.cursor, self.target, deletion.keys, deletion.rows)
         carried = self._compare_keys(keys, deletion, carried)
-        self.cursor.execute(f"drop table {keys}")
+        self.writer.drop(self.cursor, keys)
         return carried
 
     def _compare_keys(self, keys: str, deletion: Deletion, carried: Fingerprint | None) -> Fingerprint | None:
@@ -369,7 +376,7 @@ class Publisher:
             if deletion.hard:
                 self.cursor.execute(f"delete from {self.table} where {missing}")
             else:
-                self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = now() where {missing}")
+                self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = {self.writer.now} where {missing}")
             self.outcome.deleted += gone
             self.outcome.parts = {}
         return carried
@@ -396,7 +403,7 @@ class Publisher:
         sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, where)
         return total(by_prefix(self.cursor.rows(sql)).values())
 
-    def _note_changes(self, existing: dict[str, str]) -> None:
+    def note_changes(self, existing: dict[str, str]) -> None:
         """Note what differs from the published table, in words; a frozen schema refuses it."""
         plain = {name: kind for name, kind in existing.items() if name not in OWN_COLUMNS}
         differences = column_changes(plain, self.writer.wanted_types(self.target))

@@ -44,7 +44,7 @@ from runner.load import (
 from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
-from runner.writers.books import NOW, STATE_COLUMNS, Books
+from runner.writers.books import STATE_COLUMNS, Books
 from runner.writers.publication import CHUNK, OWN_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import RegistryClient, grown, register
 
@@ -96,6 +96,11 @@ class TransactionalWriter(abc.ABC):
 
     text_type = "text"
     timestamp_type = "timestamp with time zone"
+    now = "now()"
+    # The clock of all leases: seconds since 1970.
+    seconds = "extract(epoch from now())"
+    # Whether tables are made and altered in the transaction; else before it, for such a statement would commit it.
+    transactional_ddl = True
     row_id = "rowid"
     # Whether readers of a table wait from its swap until the commit: then they must not wait for other tables too.
     readers_wait = True
@@ -176,7 +181,13 @@ class TransactionalWriter(abc.ABC):
             plans: dict[str, str] = {}
             receipts: list[tuple[Any, ...]] = []
             if "_runner_plans" in existing:
-                plans = dict(cursor.rows(f"select table_name, plan from {self.name('_runner_plans')}"))
+                # A plan of the run that published the table is carried out, and was not deleted yet.
+                plans = dict(
+                    cursor.rows(
+                        f"select table_name, plan from {self.name('_runner_plans')} p where not exists (select 1 from "
+                        f"{self.name('_runner_state')} s where s.table_name = p.table_name and s.run = p.run)"
+                    )
+                )
                 receipts = cursor.rows(
                     "select table_name, chunk, run, epoch, row_count, hash, source_token "
                     f"from {self.name('_runner_chunks')} where run = ? "
@@ -200,23 +211,29 @@ class TransactionalWriter(abc.ABC):
             cursor.execute("begin")
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
-                values = ", ".join(f"(?, ?, ?, ?, ?, {NOW} + {LEASE_SECONDS})" for _ in part)
+                values = ", ".join(f"(?, ?, ?, ?, ?, {self.seconds} + {LEASE_SECONDS})" for _ in part)
                 flat = [value for table in part for value in (table, lease.run, lease.token, lease.host, lease.pid)]
                 cursor.execute(
                     f"insert into {leases} as l (table_name, run, token, host, pid, expires_at) values {values} "
                     "on conflict (table_name) do update set run = excluded.run, token = excluded.token, "
                     "host = excluded.host, pid = excluded.pid, expires_at = excluded.expires_at "
-                    f"where l.expires_at < {NOW} or l.run = excluded.run "
+                    f"where l.expires_at < {self.seconds} or l.run = excluded.run "
                     f"or (l.host = excluded.host and l.pid in ({gone}))",
                     flat,
                 )
             cursor.execute("commit")
             rows = cursor.rows(
-                f"select table_name, run, host, pid, expires_at - {NOW} from {leases} where token <> ?",
+                f"select table_name, run, host, pid, expires_at - {self.seconds} from {leases} where token <> ?",
                 [lease.token],
             )
         mine = set(wanted)
         return [Held(*row) for row in rows if row[0] in mine]
+
+    def holds(self, cursor: Cursor, lease: Lease, tables: Sequence[str]) -> set[str]:
+        """Return those of the tables whose lease is ours."""
+        marks = ", ".join("?" * len(tables))
+        held = f"select table_name from {self.name('_runner_leases')} where table_name in ({marks}) and token = ?"
+        return {row[0] for row in cursor.rows(held, [*tables, lease.token])}
 
     def discard(self, target: Target) -> None:
         with self.session() as cursor:
@@ -229,7 +246,7 @@ class TransactionalWriter(abc.ABC):
     def renew(self, lease: Lease) -> None:
         with self.session() as cursor:
             cursor.execute(
-                f"update {self.name('_runner_leases')} set expires_at = {NOW} + {LEASE_SECONDS} where token = ?",
+                f"update {self.name('_runner_leases')} set expires_at = {self.seconds} + {LEASE_SECONDS} where token = ?",
                 [lease.token],
             )
 
@@ -293,10 +310,8 @@ class TransactionalWriter(abc.ABC):
         books: Books | None = None
         name = works[0].target.name
         try:
-            cursor.execute("begin")
+            self.begin(cursor, lease, works, outcomes)
             crash_point("load-begun", works[0].target.source_table)
-            for name in sorted(work.target.name for work in works):
-                self.lock_table(cursor, name)
             books = Books(self, cursor, lease, works)
             for work, outcome in zip(works, outcomes, strict=True):
                 name = work.target.name
@@ -311,7 +326,7 @@ class TransactionalWriter(abc.ABC):
                 crash_point("load-receipted", work.target.source_table)
                 if work.publication is not None:
                     crash_point("publish-recorded", work.target.source_table)
-            cursor.execute("commit")
+            self.commit(cursor, lease, works)
         except VerifyFailed as error:
             if books is not None and len(works) == 1 and not works[0].one_chunk:
                 # Nothing but staging was touched yet: it is kept, so that the rows that differ can be looked for.
@@ -331,6 +346,24 @@ class TransactionalWriter(abc.ABC):
             outcomes[0].error = DestinationError(message, table=name)
         return outcomes
 
+    def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
+        """Begin the transaction of some works, alone with their tables."""
+        cursor.execute("begin")
+        for name in sorted(work.target.name for work in works):
+            self.lock_table(cursor, name)
+
+    def commit(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
+        """Commit the transaction of some works.
+
+        Raises:
+            LeaseLost: Somebody else published one of the tables meanwhile.
+        """
+        cursor.execute("commit")
+
+    def drop(self, cursor: Cursor, table: str) -> None:
+        """Drop a table of ours whose rows were published."""
+        cursor.execute(f"drop table {table}")
+
     def _rollback(self, cursor: Cursor) -> None:
         try:
             cursor.execute("rollback")
@@ -342,7 +375,8 @@ class TransactionalWriter(abc.ABC):
         target, stage = work.target, self.name(work.target.stage)
         done = books.receipts[target.name]
         if work.fresh or not done:
-            self._create_stage(cursor, target, named=not work.one_chunk)
+            if self.transactional_ddl:
+                self.create_stage(cursor, target, named=not work.one_chunk)
             books.forget(target)
             if work.plan is not None:
                 books.note_plan(target, work.plan)
@@ -362,7 +396,12 @@ class TransactionalWriter(abc.ABC):
             books.note_chunk(target, chunk)
             outcome.rows += chunk.rows
 
-    def _create_stage(self, cursor: Cursor, target: Target, *, named: bool) -> None:
+    def published_columns(self, cursor: Cursor, target: Target) -> dict[str, str] | None:
+        """Return the columns of a published table as they were before this publication; None where there is none."""
+        return self.existing_columns(cursor, target.name).get(target.name)
+
+    def create_stage(self, cursor: Cursor, target: Target, *, named: bool) -> None:
+        """Make the staging table of a target anew; named: with a column for the chunk's id."""
         columns = [
             f"{quote(column.name)} {self.sql_type(column)}{'' if column.nullable else ' not null'}"
             for column in target.columns
@@ -410,7 +449,7 @@ class TransactionalWriter(abc.ABC):
         names = ", ".join(quote(column.name) for column in target.columns)
         stage = self.name(target.stage)
         cursor.execute(f"insert into {self.name(target.name)} ({names}) select {names} from {stage}")
-        cursor.execute(f"drop table {stage}")
+        self.drop(cursor, stage)
 
     # Hashes of what is there.
 
@@ -515,7 +554,7 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(
             f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
             # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
-            f"select ?, ?, greatest(now(), (select max(inserted_at) + interval '1 microsecond' from {versions} "
+            f"select ?, ?, greatest({self.now}, (select max(inserted_at) + interval '1 microsecond' from {versions} "
             "where schema_name = ?)), ?, ?, ?",
             [
                 schema["version"],
