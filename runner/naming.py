@@ -10,6 +10,8 @@ import base64
 import hashlib
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 _REDUCE = str.maketrans("+-*@|", "x_xal")
 _TAG = bytes.maketrans(b"/+", b"ab")
@@ -48,3 +50,13 @@ def quote(name: str) -> str:
 def literal(value: str) -> str:
     """Quote an SQL string literal; for servers with standard_conforming_strings on."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def inlined(sql: str, values: Sequence[Any]) -> str:
+    """Put values in the place of the question marks of a statement, as literals."""
+    if not values:
+        return sql
+    parts = sql.split("?")
+    assert len(parts) == len(values) + 1
+    texts = ["null" if v is None else literal(v) if isinstance(v, str) else str(v) for v in values]
+    return "".join(part + text for part, text in zip(parts, [*texts, ""], strict=True))

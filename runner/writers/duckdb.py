@@ -26,7 +26,7 @@ from runner.errors import (
     UsageError,
 )
 from runner.load import ChunkLoad, DatasetState, Lease, Outcome, TableWork, Target, TargetColumn
-from runner.naming import literal, quote
+from runner.naming import inlined, literal, quote
 from runner.rowhash import DUCKDB
 from runner.secrets import redact
 from runner.writers.registry import RegistryClient
@@ -252,26 +252,17 @@ class DuckDBWriter(TransactionalWriter):
 
 
 class _DuckDBCursor:
+    # Values go into the statement: for parameters duckdb looks for numpy and pandas, longer than the SQL takes.
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         with _translated():
-            self._connection.execute(_inline(sql, values))
+            self._connection.execute(inlined(sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _translated():
-            return self._connection.execute(_inline(sql, values)).fetchall()
-
-
-def _inline(sql: str, values: Sequence[Any]) -> str:
-    """Put values into a statement: for parameters duckdb looks for numpy and pandas, longer than the SQL takes."""
-    if not values:
-        return sql
-    parts = sql.split("?")
-    assert len(parts) == len(values) + 1
-    texts = ["null" if v is None else literal(v) if isinstance(v, str) else str(v) for v in values]
-    return "".join(part + text for part, text in zip(parts, [*texts, ""], strict=True))
+            return self._connection.execute(inlined(sql, values)).fetchall()
 
 
 def duckdb_type(column: TargetColumn) -> str:

@@ -38,7 +38,7 @@ class RegistryClient:
     """
 
     destination: str
-    credentials: str
+    credentials: str | dict[str, Any]
     dataset: str
     lock: Callable[[], AbstractContextManager[Any]]
     bounded: Callable[[Any], AbstractContextManager[Any]] = contextlib.nullcontext

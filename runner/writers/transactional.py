@@ -157,17 +157,21 @@ class TransactionalWriter(abc.ABC):
         with self.session() as cursor:
             cursor.execute("begin")
             cursor.execute(f"create schema if not exists {quote(self.dataset)}")
-            existing = self.existing_columns(cursor)
-            for table, columns in TABLES.items():
-                sql = columns.format(text=self.text_type)
-                if table not in existing:
-                    cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
-                    continue
-                # A dataset that an earlier version made lacks what has been added since.
-                for column in sql.split(", "):
-                    if column.split()[0] not in existing[table]:
-                        cursor.execute(f"alter table {self.name(table)} add column {column}")
+            self.make_books(cursor)
             cursor.execute("commit")
+
+    def make_books(self, cursor: Cursor) -> None:
+        """Create what is missing of the tables that hold the dataset's records."""
+        existing = self.existing_columns(cursor)
+        for table, columns in TABLES.items():
+            sql = columns.format(text=self.text_type)
+            if table not in existing:
+                cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
+                continue
+            # A dataset that an earlier version made lacks what has been added since.
+            for column in sql.split(", "):
+                if column.split()[0] not in existing[table]:
+                    cursor.execute(f"alter table {self.name(table)} add column {column}")
 
     def read_state(self, run: str | None) -> DatasetState:
         with self.session() as cursor:
@@ -232,7 +236,8 @@ class TransactionalWriter(abc.ABC):
     def holds(self, cursor: Cursor, lease: Lease, tables: Sequence[str]) -> set[str]:
         """Return those of the tables whose lease is ours."""
         marks = ", ".join("?" * len(tables))
-        held = f"select table_name from {self.name('_runner_leases')} where table_name in ({marks}) and token = ?"
+        leases = self.name("_runner_leases")
+        held = f"select table_name from {leases} where table_name in ({marks}) and token = ?"
         return {row[0] for row in cursor.rows(held, [*tables, lease.token])}
 
     def discard(self, target: Target) -> None:
@@ -554,8 +559,8 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(
             f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
             # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
-            f"select ?, ?, greatest({self.now}, (select max(inserted_at) + interval '1 microsecond' from {versions} "
-            "where schema_name = ?)), ?, ?, ?",
+            f"select ?, ?, coalesce(greatest({self.now}, (select max(inserted_at) + interval '1 microsecond' "
+            f"from {versions} where schema_name = ?)), {self.now}), ?, ?, ?",
             [
                 schema["version"],
                 schema["engine_version"],
