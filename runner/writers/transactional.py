@@ -165,6 +165,9 @@ class TransactionalWriter(abc.ABC):
         existing = self.existing_columns(cursor)
         for table, columns in TABLES.items():
             sql = columns.format(text=self.text_type)
+            if not self.transactional_ddl:
+                # A warehouse keeps no keys, and rows that are only added would break them.
+                sql = sql.replace(" primary key", "")
             if table not in existing:
                 cursor.execute(f"create table if not exists {self.name(table)} ({sql})")
                 continue
@@ -251,7 +254,8 @@ class TransactionalWriter(abc.ABC):
     def renew(self, lease: Lease) -> None:
         with self.session() as cursor:
             cursor.execute(
-                f"update {self.name('_runner_leases')} set expires_at = {self.seconds} + {LEASE_SECONDS} where token = ?",
+                f"update {self.name('_runner_leases')} set expires_at = {self.seconds} + {LEASE_SECONDS} "
+                "where token = ?",
                 [lease.token],
             )
 
@@ -505,13 +509,13 @@ class TransactionalWriter(abc.ABC):
         Raises:
             DestinationError: Not all of them arrived: rows would be deleted that are not gone.
         """
-        keys = tuple(column for column in target.columns if column.name in target.key)
-        own = Target(f"{target.name} keys", keys)
+        own = keys_target(target)
+        keys = own.columns
         table = self.name(own.stage)
         columns = ", ".join(f"{quote(column.name)} {self.sql_type(column)}" for column in keys)
         self.make_table(cursor, table, columns)
         if files:
-            self.copy(cursor, table, own, [ChunkLoad("", 0, tuple(files), rows, 0)], named=False)
+            self.copy(cursor, table, own, [ChunkLoad(own.stage, 0, tuple(files), rows, 0)], named=False)
         arrived = cursor.rows(f"select count(*) from {table}")[0][0]
         if arrived != rows:
             raise DestinationError(f"{rows} keys were read and {arrived} arrived.", table=target.name)
@@ -585,6 +589,11 @@ class TransactionalWriter(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 - a writer that keeps nothing open has nothing to close
         """Close what stays open between calls."""
+
+
+def keys_target(target: Target) -> Target:
+    """Return the table that all keys of the source are loaded into."""
+    return Target(f"{target.name} keys", tuple(column for column in target.columns if column.name in target.key))
 
 
 def _concerns_all(error: RunnerError) -> bool:

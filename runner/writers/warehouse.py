@@ -31,7 +31,7 @@ from runner.load import (
 from runner.naming import literal, quote
 from runner.writers.books import Books
 from runner.writers.publication import OWN_COLUMNS, Publisher
-from runner.writers.transactional import Cursor, TransactionalWriter, is_alive
+from runner.writers.transactional import Cursor, TransactionalWriter, is_alive, keys_target
 
 # The comment of a table that was made for the load whose id follows.
 MADE_FOR = "orchestra-runner: made for load "
@@ -65,8 +65,8 @@ class WarehouseWriter(TransactionalWriter):
         """Return, by table of the dataset, the load that the table was made for, as far as its comment says."""
 
     @abc.abstractmethod
-    def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str) -> None:
-        """Create a table that will be published by a load, and say so in its comment, unless it is there."""
+    def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str, *, anew: bool) -> None:
+        """Create a table that a load will publish, and say so in its comment; anew: in place of one that never was."""
 
     @abc.abstractmethod
     def mandatory(self, cursor: Cursor, table: str) -> set[str]:
@@ -167,13 +167,14 @@ class WarehouseWriter(TransactionalWriter):
         target, publication = work.target, work.publication
         if publication is not None:
             existing = self.existing_columns(cursor, target.name).get(target.name)
-            if existing is not None and books.newest(target) is None and target.name in self.made_for(cursor):
-                existing = None
+            left = existing is not None and books.newest(target) is None and target.name in self.made_for(cursor)
+            existing = None if left else existing
             self._before[target.name] = existing
             publisher = Publisher(self, cursor, books, target, publication, outcome)
             publisher.check_basis()
             if existing is None:
-                self.make_published(cursor, self.name(target.name), self._columns(target), publication.load_id)
+                columns = self._columns(target)
+                self.make_published(cursor, self.name(target.name), columns, publication.load_id, anew=left)
             else:
                 if publication.schema == "freeze":
                     publisher.note_changes(existing)
@@ -203,8 +204,8 @@ class WarehouseWriter(TransactionalWriter):
         if not deletion.hard and DELETED_AT not in self.existing_columns(cursor, target.name)[target.name]:
             table = self.name(target.name)
             cursor.execute(f"alter table {table} add column {quote(DELETED_AT)} {self.timestamp_type}")
-        for number, file in enumerate(deletion.keys):
-            chunk = ChunkLoad(f"keys-{target.stage}-{number}", 0, (file,), 0, 0)
+        if deletion.keys:
+            chunk = ChunkLoad(keys_target(target).stage, 0, deletion.keys, deletion.rows, 0)
             self.upload(cursor, lease, chunk)
             self._uploaded.append(chunk)
         self._keys[target.name] = super().load_keys(cursor, target, deletion.keys, deletion.rows)

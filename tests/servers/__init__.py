@@ -7,10 +7,13 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,11 +55,46 @@ class Moto:
             pass
 
 
+@dataclass(frozen=True)
+class FakeSnowflake:
+    """An emulator of Snowflake."""
+
+    port: int
+
+    def make_database(self, *, alone: bool = False) -> str:
+        """Make a database and return its name; alone: its sessions end when somebody logs in to it again."""
+        name = f"{'ALONE' if alone else 'DB'}_{uuid.uuid4().hex[:8].upper()}"
+        self.rows(name, f"create database if not exists {name}")
+        return name
+
+    def options(self, database: str) -> dict[str, object]:
+        """Return the keys of a destination."""
+        return {
+            "account": "fakesnow",
+            "user": "fake",
+            "password": "snow",
+            "database": database,
+            "host": "127.0.0.1",
+            "port": self.port,
+            "protocol": "http",
+        }
+
+    def rows(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements in a session of their own and return the rows of the last one."""
+        import snowflake.connector
+
+        options = self.options(database)
+        with snowflake.connector.connect(**options, network_timeout=5) as session, session.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return [tuple(row) for row in cursor.fetchall()]
+
+
 @contextlib.contextmanager
-def moto() -> Iterator[Moto]:
-    """Run moto's server on a free port of the loopback."""
+def _serving(requirements: str, command: Callable[[int], Sequence[str | Path]], path: str = "") -> Iterator[int]:
+    """Run a server in its own environment on a free port of the loopback, which is yielded."""
     try:
-        python = environment(Path(__file__).with_name("moto.txt"))
+        python = environment(Path(__file__).with_name(requirements))
     except NotInstalled as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
@@ -65,30 +103,50 @@ def moto() -> Iterator[Moto]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [str(python), "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [python, *command(port)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        server = Moto(f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                server._send("GET", "moto-api/")
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10):
+                    break
+            except urllib.error.HTTPError:  # it answers
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail("moto's server did not start")
+                    pytest.fail(f"the server of {requirements} did not start")
                 time.sleep(0.05)
-        yield server
+        yield port
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[Moto]:
+    """Run moto's server on a free port of the loopback."""
+    with _serving("moto.txt", lambda port: ["-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)], "moto-api/") as port:
+        yield Moto(f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def fake_snowflake() -> Iterator[FakeSnowflake]:
+    """Run fakesnow's server on a free port of the loopback."""
+    script = Path(__file__).with_name("snowflake_server.py")
+    with _serving("snowflake.txt", lambda port: [script, str(port)]) as port:
+        yield FakeSnowflake(port)
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Moto]:
     """An emulator of S3 for the whole session."""
     with moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def snowflake_server() -> Iterator[FakeSnowflake]:
+    """An emulator of Snowflake for the whole session."""
+    with fake_snowflake() as server:
         yield server

@@ -1,12 +1,13 @@
-"""fakesnow's server, in an environment of its own: ``python snowflake_server.py PORT``.
+"""fakesnow's server, in an environment of its own: ``python snowflake_server.py PORT``; it ends with its standard input.
 
-It answers the real driver over HTTP and runs what it is asked on DuckDB. One fault of it is mended here: a column of a
-staged Parquet file lost the quotes of its name, so that none could be called ``at``.
+It answers the real driver over HTTP and runs what it is asked on DuckDB. Two things are mended here. A column of a staged
+Parquet file lost the quotes of its name, so that none could be called ``at``. And a transaction that a killed client
+left open would stay open for ever, while Snowflake ends it after five minutes if another one waits for it
+(docs.snowflake.com, "Transactions", aborting): here it ends when the same user logs in again.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Any
 
@@ -24,13 +25,26 @@ def _named(select: exp.Select) -> exp.Select:
     return select
 
 
+class _Sessions(dict[str, Any]):
+    """The sessions of the server, one for each database whose name begins with ALONE."""
+
+    def __setitem__(self, token: str, session: Any) -> None:
+        if str(session.database).startswith("ALONE"):
+            for other, one in list(self.items()):
+                if one.database == session.database:
+                    one.close()
+                    del self[other]
+        super().__setitem__(token, session)
+
+
 def main() -> None:
     """Serve until the standard input is closed."""
+    from fakesnow import server
+
     mended: Any = copy_into
     mended._strip_json_extract = _named
+    server.sessions = _Sessions()
     with fakesnow.server(port=int(sys.argv[1])):
-        print("ready", flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         sys.stdin.read()
 
 
