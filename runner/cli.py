@@ -80,7 +80,11 @@ def _run(point: EntryPoint, arguments: list[str]) -> int:
         return 0
     except Exception as error:
         if debug:
-            raise
+            import traceback
+
+            from runner.secrets import redact
+
+            _write(sys.stderr, redact("".join(traceback.format_exception(error))))
         return _tell(error)
 
 

@@ -10,7 +10,8 @@ from runner.errors import LeaseLost
 from runner.load import ChunkLoad, Lease, Publication, TableState, TableWork, Target
 
 if TYPE_CHECKING:
-    from runner.writers.transactional import Cursor, TransactionalWriter
+    from runner.writers.cursor import Cursor
+    from runner.writers.transactional import TransactionalWriter
 
 STATE_COLUMNS = (
     "source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, "
@@ -35,7 +36,7 @@ class Books:
         loads = [work.publication.load_id for work in works if work.publication is not None]
         listed = ", ".join("?" * len(names))
         chunks, states = (writer.name(f"_runner_{what}") for what in ("chunks", "state"))
-        self._held = writer.holds(cursor, lease, names)
+        self._held = writer.leases.held(cursor, lease, names)
         self.receipts: dict[str, dict[str, int]] = defaultdict(dict)
         done = f"select table_name, chunk, max(epoch) from {chunks} where table_name in ({listed}) group by 1, 2"
         for table, chunk, epoch in cursor.rows(done, names):
@@ -99,9 +100,8 @@ class Books:
 
     def write(self) -> None:
         """Write all of it; before the commit."""
-        if self._writer.transactional_ddl:
-            self._delete("_runner_chunks", self._forgotten)
-            self._delete("_runner_plans", self._forgotten)
+        self._delete("_runner_chunks", self._forgotten)
+        self._delete("_runner_plans", self._forgotten)
         for table, (form, rows) in self._rows.items():
             name, _, columns = table.partition(" ")
             values = ", ".join([form] * len(rows))
@@ -109,16 +109,15 @@ class Books:
                 f"insert into {self._writer.name(name)} {columns} values {values}",
                 [value for row in rows for value in row],
             )
-        # A plan that was noted here and is carried out is none any more. A warehouse locks the whole table to delete
-        # a row: there it is done outside of the transaction.
-        if self._writer.transactional_ddl:
-            self._delete("_runner_plans", self._published)
+        # A plan that was noted here and is carried out is none any more.
+        self._delete("_runner_plans", self._published)
         self._forgotten, self._published, self._rows = [], [], {}
 
     def _add(self, table: str, form: str, values: list[Any]) -> None:
         self._rows.setdefault(table, (form, []))[1].append(values)
 
     def _delete(self, table: str, names: list[str]) -> None:
-        if names:
+        # A warehouse locks the whole table to delete a row: there it is done outside of the transaction.
+        if names and self._writer.transactional_ddl:
             listed = ", ".join("?" * len(names))
             self._cursor.execute(f"delete from {self._writer.name(table)} where table_name in ({listed})", names)

@@ -29,8 +29,9 @@ from runner.load import ChunkLoad, DatasetState, Lease, Outcome, TableWork, Targ
 from runner.naming import inlined, literal, quote
 from runner.rowhash import DUCKDB
 from runner.secrets import redact
+from runner.writers.cursor import Cursor
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import PROMISES, Cursor, TransactionalWriter
+from runner.writers.transactional import PROMISES, TransactionalWriter, precision_and_scale
 
 _LOCK_WAIT = 30.0
 # On two cores, two threads took twice the CPU time of one for half a million rows, and as much for two million.
@@ -221,7 +222,7 @@ class DuckDBWriter(TransactionalWriter):
         if old in order and new in order:
             return order.index(old) <= order.index(new)
         if old.startswith("DECIMAL") and new.startswith("DECIMAL"):
-            (precision, scale), (wider, deeper) = _decimal(old), _decimal(new)
+            (precision, scale), (wider, deeper) = precision_and_scale(old), precision_and_scale(new)
             return deeper >= scale and wider - deeper >= precision - scale
         return (old, new) in (("FLOAT", "DOUBLE"), ("JSON", "VARCHAR")) or old == new
 
@@ -289,11 +290,6 @@ _TYPES = {
     "date32[day]": "DATE",
     "time64[us]": "TIME",
 }
-
-
-def _decimal(text: str) -> tuple[int, int]:
-    precision, scale = text.removeprefix("DECIMAL(").removesuffix(")").split(",")
-    return int(precision), int(scale)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from runner.errors import DestinationBusy, LeaseLost
 from runner.load import LEASE_SECONDS, RENEW_SECONDS, Held, Lease
 from runner.writers.folder import Changed, Document, Store
-from runner.writers.transactional import is_alive
+from runner.writers.rowleases import is_alive
 
 _TRIES = 5
 

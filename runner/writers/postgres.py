@@ -38,8 +38,9 @@ from runner.load import ChunkLoad, Target, TargetColumn
 from runner.naming import literal, quote
 from runner.rowhash import PostgresDialect
 from runner.secrets import redact
+from runner.writers.cursor import Cursor
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import PROMISES, TABLES, Cursor, TransactionalWriter
+from runner.writers.transactional import PROMISES, TABLES, TransactionalWriter, precision_and_scale
 
 _BATCH_ROWS = 2**14
 _BATCH_VALUES = 2**20
@@ -290,7 +291,7 @@ class PostgresWriter(TransactionalWriter):
         if old in order and new in order:
             return order.index(old) <= order.index(new)
         if old.startswith("numeric(") and new.startswith("numeric("):
-            (precision, scale), (wider, deeper) = _numeric(old), _numeric(new)
+            (precision, scale), (wider, deeper) = precision_and_scale(old), precision_and_scale(new)
             return deeper >= scale and wider - deeper >= precision - scale
         return (old, new) in (("real", "double precision"), ("character varying", "text")) or old == new
 
@@ -462,11 +463,6 @@ _TYPES = {
 def _percent(sql: str, values: Sequence[Any]) -> tuple[str, list[Any] | None]:
     """Return a statement and its values as psycopg2 takes them; without values it leaves every sign alone."""
     return (sql.replace("%", "%%").replace("?", "%s"), list(values)) if values else (sql, None)
-
-
-def _numeric(text: str) -> tuple[int, int]:
-    precision, scale = text.removeprefix("numeric(").removesuffix(")").split(",")
-    return int(precision), int(scale)
 
 
 def _lock_key(dataset: str, table: str) -> int:

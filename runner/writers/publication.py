@@ -29,7 +29,8 @@ from runner.rowhash import Digest, Fingerprint, by_prefix, total
 
 if TYPE_CHECKING:
     from runner.writers.books import Books
-    from runner.writers.transactional import Cursor, TransactionalWriter
+    from runner.writers.cursor import Cursor
+    from runner.writers.transactional import TransactionalWriter
 
 CHUNK = "_runner_chunk"
 VALID_FROM, VALID_TO, VERSION = VERSION_COLUMNS

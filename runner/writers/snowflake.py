@@ -39,9 +39,10 @@ from runner.naming import inlined, literal, quote
 from runner.rowhash import Dialect
 from runner.rowhash import Field as HashedField
 from runner.secrets import redact
+from runner.writers.cursor import Cursor
 from runner.writers.objects import Objects
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import PROMISES, Cursor
+from runner.writers.transactional import PROMISES, precision_and_scale
 from runner.writers.warehouse import MADE_FOR, WarehouseWriter
 
 _FILES = "_runner_files"
@@ -137,13 +138,16 @@ class _NoHashes(Dialect):
     """Rows are not hashed in Snowflake yet: whoever asks for it is told."""
 
     def argument(self, field: HashedField) -> str:
-        raise DestinationError(
+        raise self._refusal()
+
+    def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
+        raise self._refusal()
+
+    def _refusal(self) -> DestinationError:
+        return DestinationError(
             "Rows cannot be hashed in Snowflake yet, so that they cannot be compared by value there.",
             guidance="Use --verify counts, which is the default.",
         )
-
-    def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
-        raise NotImplementedError  # argument() refuses first: a row has at least one column
 
 
 class SnowflakeWriter(WarehouseWriter):
@@ -238,13 +242,16 @@ class SnowflakeWriter(WarehouseWriter):
     def prepare(self) -> None:
         with self.session() as cursor:
             # CREATE SCHEMA IF NOT EXISTS asks for a grant even where it exists.
-            found = f"select 1 from information_schema.schemata where schema_name = {literal(self.dataset.upper())}"
-            if not cursor.rows(found):
+            if not self._has_schema(cursor):
                 cursor.execute(f"create schema if not exists {quote(self.dataset)}")
             cursor.execute(f"use schema {quote(self.dataset)}")
             self.make_books(cursor)
             if not self._config.stage:
                 cursor.execute(f"create stage if not exists {self.name(_FILES)}")
+
+    def _has_schema(self, cursor: Cursor) -> bool:
+        named = literal(self.dataset.upper())
+        return bool(cursor.rows(f"select 1 from information_schema.schemata where schema_name = {named}"))
 
     def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
         tables = [work.target.source_table for work in works]
@@ -290,7 +297,7 @@ class SnowflakeWriter(WarehouseWriter):
                 found.setdefault(name.lower(), {})[column.lower()] = spelled_type
         return found
 
-    def mandatory(self, cursor: Cursor, table: str) -> set[str]:
+    def mandatory(self, cursor: Cursor, table: str, existing: Mapping[str, str]) -> set[str]:
         rows = cursor.rows(
             "select column_name from information_schema.columns "
             f"where table_schema = {literal(self.dataset.upper())} and table_name = {literal(table.upper())} "
@@ -298,12 +305,12 @@ class SnowflakeWriter(WarehouseWriter):
         )
         return {row[0].lower() for row in rows}
 
-    def made_for(self, cursor: Cursor) -> dict[str, str]:
+    def unpublished(self, cursor: Cursor) -> set[str]:
         rows = cursor.rows(
-            f"select table_name, comment from information_schema.tables where table_schema = "
+            f"select table_name from information_schema.tables where table_schema = "
             f"{literal(self.dataset.upper())} and comment like {literal(MADE_FOR + '%')}"
         )
-        return {name.lower(): comment.removeprefix(MADE_FOR) for name, comment in rows}
+        return {row[0].lower() for row in rows}
 
     def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str, *, anew: bool) -> None:
         made = f"create or replace table {table}" if anew else f"create table if not exists {table}"
@@ -316,11 +323,11 @@ class SnowflakeWriter(WarehouseWriter):
         if old == new:
             return True
         if old.startswith("NUMBER(") and new.startswith("NUMBER("):
-            (precision, scale), (wider, deeper) = _number(old), _number(new)
+            (precision, scale), (wider, deeper) = precision_and_scale(old), precision_and_scale(new)
             return scale == deeper and precision <= wider
         return False
 
-    def upload(self, cursor: Cursor, lease: Lease, chunk: ChunkLoad) -> None:
+    def upload(self, cursor: Cursor, chunk: ChunkLoad) -> None:
         assert isinstance(cursor, _SnowflakeCursor)
         for file in chunk.files:
             if self._config.stage:
@@ -389,11 +396,8 @@ class SnowflakeWriter(WarehouseWriter):
         try:
             with self.session() as cursor:
                 user, role, database = cursor.rows("select current_user(), current_role(), current_database()")[0]
-                schemas = cursor.rows(
-                    f"select 1 from information_schema.schemata where schema_name = {literal(self.dataset.upper())}"
-                )
                 checks = [("ok", f"Snowflake answers as {user} with role {role}, database {database}", "")]
-                checks += self._grants(cursor, str(role), exists=bool(schemas))
+                checks += self._grants(cursor, str(role), exists=self._has_schema(cursor))
         except RunnerError as error:
             return [("fail", error.message, error.advice)]
         return checks
@@ -477,11 +481,6 @@ _TYPES = {
     "date32[day]": "DATE",
     "time64[us]": "TIME",
 }
-
-
-def _number(text: str) -> tuple[int, int]:
-    precision, scale = text.removeprefix("NUMBER(").removesuffix(")").split(",")
-    return int(precision), int(scale)
 
 
 def _der(config: SnowflakeConfig, folder: Path) -> bytes:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from runner.crash import crash_point
 from runner.errors import (
@@ -28,7 +27,6 @@ from runner.errors import (
 )
 from runner.load import (
     DELETED_AT,
-    LEASE_SECONDS,
     ChunkLoad,
     DatasetState,
     Held,
@@ -45,8 +43,10 @@ from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
 from runner.writers.books import STATE_COLUMNS, Books
+from runner.writers.cursor import Cursor
 from runner.writers.publication import CHUNK, OWN_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import RegistryClient, grown, register
+from runner.writers.rowleases import RowLeases
 
 PROMISES = {
     "full": "exactly once; all at once",
@@ -83,14 +83,6 @@ TABLES = {
 }
 
 
-class Cursor(Protocol):
-    """One connection of a driver, behind the few calls that we need."""
-
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> None: ...
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
-
-
 class TransactionalWriter(abc.ABC):
     """The recipe; a subclass says how its database differs."""
 
@@ -101,13 +93,17 @@ class TransactionalWriter(abc.ABC):
     seconds = "extract(epoch from now())"
     # Whether tables are made and altered in the transaction; else before it, for such a statement would commit it.
     transactional_ddl = True
+    leases_type: type[RowLeases] = RowLeases
     row_id = "rowid"
+    # What to do about a column that fits neither way; None: what its error says.
+    conflict_guidance: str | None = None
     # Whether readers of a table wait from its swap until the commit: then they must not wait for other tables too.
     readers_wait = True
     dialect: Dialect
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
+        self.leases = self.leases_type(self.name("_runner_leases"), self.seconds)
 
     # What differs between databases.
 
@@ -210,38 +206,8 @@ class TransactionalWriter(abc.ABC):
         wanted = sorted(tables)
         if not wanted:
             return []
-        leases = self.name("_runner_leases")
         with self.session() as cursor:
-            others = cursor.rows(f"select distinct host, pid from {leases} where host = ?", [lease.host])
-            dead = [pid for _, pid in others if pid != lease.pid and not is_alive(pid)] or [-1]
-            gone = ", ".join(str(int(pid)) for pid in dead)
-            cursor.execute("begin")
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                values = ", ".join(f"(?, ?, ?, ?, ?, {self.seconds} + {LEASE_SECONDS})" for _ in part)
-                flat = [value for table in part for value in (table, lease.run, lease.token, lease.host, lease.pid)]
-                cursor.execute(
-                    f"insert into {leases} as l (table_name, run, token, host, pid, expires_at) values {values} "
-                    "on conflict (table_name) do update set run = excluded.run, token = excluded.token, "
-                    "host = excluded.host, pid = excluded.pid, expires_at = excluded.expires_at "
-                    f"where l.expires_at < {self.seconds} or l.run = excluded.run "
-                    f"or (l.host = excluded.host and l.pid in ({gone}))",
-                    flat,
-                )
-            cursor.execute("commit")
-            rows = cursor.rows(
-                f"select table_name, run, host, pid, expires_at - {self.seconds} from {leases} where token <> ?",
-                [lease.token],
-            )
-        mine = set(wanted)
-        return [Held(*row) for row in rows if row[0] in mine]
-
-    def holds(self, cursor: Cursor, lease: Lease, tables: Sequence[str]) -> set[str]:
-        """Return those of the tables whose lease is ours."""
-        marks = ", ".join("?" * len(tables))
-        leases = self.name("_runner_leases")
-        held = f"select table_name from {leases} where table_name in ({marks}) and token = ?"
-        return {row[0] for row in cursor.rows(held, [*tables, lease.token])}
+            return self.leases.acquire(cursor, lease, wanted)
 
     def discard(self, target: Target) -> None:
         with self.session() as cursor:
@@ -253,16 +219,11 @@ class TransactionalWriter(abc.ABC):
 
     def renew(self, lease: Lease) -> None:
         with self.session() as cursor:
-            cursor.execute(
-                f"update {self.name('_runner_leases')} set expires_at = {self.seconds} + {LEASE_SECONDS} "
-                "where token = ?",
-                [lease.token],
-            )
+            self.leases.renew(cursor, lease)
 
     def release(self, lease: Lease) -> None:
         with self.session() as cursor:
-            # By run, not by token: a killed process of the same run may have left some.
-            cursor.execute(f"delete from {self.name('_runner_leases')} where run = ?", [lease.run])
+            self.leases.release(cursor, lease)
 
     def rest(self) -> None:  # noqa: B027 - a server needs no rest between packages
         """Let others at the destination until the next package."""
@@ -411,13 +372,17 @@ class TransactionalWriter(abc.ABC):
 
     def create_stage(self, cursor: Cursor, target: Target, *, named: bool) -> None:
         """Make the staging table of a target anew; named: with a column for the chunk's id."""
-        columns = [
+        columns = self.columns(target)
+        if named:
+            columns += f", {CHUNK} {self.text_type} not null"
+        self.make_table(cursor, self.name(target.stage), columns)
+
+    def columns(self, target: Target) -> str:
+        """Return a target's columns as CREATE TABLE lists them."""
+        return ", ".join(
             f"{quote(column.name)} {self.sql_type(column)}{'' if column.nullable else ' not null'}"
             for column in target.columns
-        ]
-        if named:
-            columns.append(f"{CHUNK} {self.text_type} not null")
-        self.make_table(cursor, self.name(target.stage), ", ".join(columns))
+        )
 
     def make_table(self, cursor: Cursor, table: str, columns: str) -> None:
         """Create a table of ours in place of one that may be left over."""
@@ -438,20 +403,30 @@ class TransactionalWriter(abc.ABC):
         Raises:
             SchemaConflict: A column changed in a way that keeps neither the old values nor the new.
         """
-        wanted = self.wanted_types(target)
         table = self.name(target.name)
+        wanted = self.wanted_types(target)
         for name, new in wanted.items():
-            old = existing.get(name)
-            if old is None:
+            had = existing.get(name, new)
+            if not self.widens(had, new) and not self.widens(new, had):
+                raise SchemaConflict(
+                    f"The column {name!r} was {had} and is {new} now.",
+                    guidance=self.conflict_guidance,
+                    table=target.name,
+                )
+        for name, new in wanted.items():
+            if (old := existing.get(name)) is None:
                 cursor.execute(f"alter table {table} add column {quote(name)} {new}")
             elif old != new and self.widens(old, new):
-                cursor.execute(f"alter table {table} alter column {quote(name)} type {new}")
-            elif old != new and not self.widens(new, old):
-                raise SchemaConflict(f"The column {name!r} was {old} and is {new} now.", table=target.name)
+                cursor.execute(f"alter table {table} alter column {quote(name)} set data type {new}")
         nullable = {column.name for column in target.columns if column.nullable}
-        for name in existing:
-            if name not in OWN_COLUMNS and (name not in wanted or name in nullable):
+        may_be_null = {name for name in existing if name not in wanted or name in nullable} - {*OWN_COLUMNS}
+        if may_be_null:
+            for name in sorted(may_be_null & self.mandatory(cursor, target.name, existing)):
                 cursor.execute(f"alter table {table} alter column {quote(name)} drop not null")
+
+    def mandatory(self, cursor: Cursor, table: str, existing: Mapping[str, str]) -> set[str]:
+        """Return the columns of a published table that may be NOT NULL; to drop that where it is not is harmless."""
+        return {*existing}
 
     def insert_rows(self, cursor: Cursor, target: Target) -> None:
         """Add the staging table's rows to the published table, and drop it."""
@@ -601,12 +576,7 @@ def _concerns_all(error: RunnerError) -> bool:
     return isinstance(error, DestinationBusy | DestinationDown | DiskFull)
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process of this machine is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def precision_and_scale(kind: str) -> tuple[int, int]:
+    """Return the two numbers of a decimal type, as in ``numeric(18,2)``."""
+    precision, scale = kind[kind.index("(") + 1 : -1].split(",")
+    return int(precision), int(scale)

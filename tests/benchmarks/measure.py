@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from connectors.testing.server import PostgresServer
 
@@ -23,6 +27,13 @@ SETTINGS = {
 }
 _DURATION = re.compile(r"duration: ([0-9.]+) ms")
 _TICK = os.sysconf("SC_CLK_TCK")
+_STARTER = """
+import os, resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as answer:
+    answer.write(f"{status} {used.ru_utime + used.ru_stime} {used.ru_maxrss}")
+"""
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,7 @@ def run(
     offset, busy = log.stat().st_size, _server_cpu(server)
     began = time.perf_counter()
     with said.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
-        status, usage = _wait(process, began + limit)
+        status, cpu, memory = _started(command, folder=folder, environ=environ, out=out, limit=limit)
         wall = time.perf_counter() - began
     if status != 0:
         raise Failed(said.read_text(errors="replace")[-600:].strip() or f"exit code {status}")
@@ -75,25 +83,35 @@ def run(
         written = lines.read().decode(errors="replace")
     return Measured(
         wall=wall,
-        cpu=usage.ru_utime + usage.ru_stime,
+        cpu=cpu,
         server=_server_cpu(server) - busy,
-        memory=usage.ru_maxrss / 1024,
+        memory=memory,
         longest=max((float(found) / 1000 for found in _DURATION.findall(written)), default=0.0),
         temporary=written.count("temporary file:"),
     )
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, os.struct_rusage]:  # type: ignore[name-defined]
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.perf_counter() > deadline:
-            process.kill()
+def _started(
+    command: Sequence[str | Path], *, folder: Path, environ: Mapping[str, str], out: IO[bytes], limit: float
+) -> tuple[int, float, float]:
+    """Return the exit code of a command, its seconds of CPU and its peak resident MiB.
+
+    A small process starts it: Linux counts the peak of whoever starts a process as its own (getrusage(2)).
+    """
+    with tempfile.NamedTemporaryFile("r") as answer:
+        process = subprocess.Popen(
+            [sys.executable, "-ISc", _STARTER, answer.name, *command],
+            cwd=folder, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise Failed("it took too long and was stopped")
-        time.sleep(0.002)
+            raise Failed("it took too long and was stopped") from None
+        status, cpu, kilobytes = answer.read().split()
+    return int(status), float(cpu), int(kilobytes) / 1024
 
 
 def _server_cpu(server: PostgresServer) -> float:

@@ -239,14 +239,14 @@ def test_of_two_claims_the_earlier_holds_and_a_dead_one_does_not(warehouse: Ware
     assert writer.acquire(first, ["orders"]) == []
     assert [(held.table, held.run) for held in writer.acquire(second, ["orders", "items"])] == [("orders", "run-1")]
     with writer.session() as cursor:
-        assert writer.holds(cursor, first, ["orders", "items"]) == {"orders"}
-        assert writer.holds(cursor, second, ["orders", "items"]) == {"items"}
+        assert writer.leases.held(cursor, first, ["orders", "items"]) == {"orders"}
+        assert writer.leases.held(cursor, second, ["orders", "items"]) == {"items"}
         # The first one's time runs out.
         cursor.execute("update raw._runner_leases set expires_at = 1 where token = 'token-1'")
     assert writer.acquire(second, ["orders"]) == []
     writer.renew(first)
     with writer.session() as cursor:
-        assert writer.holds(cursor, first, ["orders"]) == set()
+        assert writer.leases.held(cursor, first, ["orders"]) == set()
     again = Lease("job", "run-2", "token-3", "elsewhere", 2)
     assert writer.acquire(again, ["orders"]) == []
     writer.release(again)
@@ -266,9 +266,9 @@ def test_whoever_lost_the_lease_does_not_publish(
         insert(self, cursor, target)
         cursor.execute("delete from raw._runner_leases")
 
-    # Between its rows and its commit somebody else takes the lease. In the same session, for the emulator shows a
-    # transaction what was committed before it began, and Snowflake what was committed before each statement.
-    monkeypatch.setattr(SnowflakeWriter, "insert_rows", robbed)
+    # In the same session: the emulator shows a transaction what was committed before it began, and Snowflake what was
+    # committed before each statement.
+    monkeypatch.setattr(SnowflakeWriter, "insert_rows", robbed)  # the moment between its rows and its commit
     answer = cli("backfill", "job.yml")
     assert answer.code == 1
     assert str(LeaseLost.__doc__).split(".", maxsplit=1)[0] in answer.out

@@ -103,10 +103,16 @@ def test_the_exit_code_is_the_commands(monkeypatch, code):
     assert cli.main(["go"]) == code
 
 
-def test_debug_shows_where(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "code"), [(JobFileError("odd."), 2), (ValueError("at postgres://u:hunter2@h/db"), 1)]
+)
+def test_debug_shows_where(monkeypatch, capsys, error, code):
     def command(debug: bool = False) -> int:
-        raise ZeroDivisionError
+        raise error
 
     install(monkeypatch, go=command)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["go", "--debug"])
+    assert cli.main(["go", "--debug"]) == code
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "in command" in told
+    assert "hunter2" not in told
