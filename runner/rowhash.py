@@ -32,7 +32,7 @@ from runner.naming import literal, quote
 # The form of a row's line: hashes of two forms are never compared.
 FORM = 2
 SEPARATOR, NULL = "\x1f", "\x1e"
-_SEPARATOR, _NULL = "chr(31)", "chr(30)"
+SEPARATOR_SIGN, NULL_SIGN = "chr(31)", "chr(30)"
 # What has to be quoted, as a regular expression has it.
 _SIGNS = r'"\n\r\u001f'
 _MODULUS = 2**64
@@ -209,10 +209,10 @@ class DuckDBDialect(Dialect):
         sql, kind = field.sql, field.type
         if pa.types.is_string(kind):
             text = sql if field.verbatim else f"{sql}::varchar"
-            signs = ("'\"'", "chr(10)", "chr(13)", _SEPARATOR)
+            signs = ("'\"'", "chr(10)", "chr(13)", SEPARATOR_SIGN)
             special = " or ".join(f"contains({text}, {sign})" for sign in signs)
-            value = f"case when {special} or {text} = {_NULL} then {_quoted(text)} else {text} end"
-            return f"coalesce({value}, {_NULL})" if field.nullable else value
+            value = f"case when {special} or {text} = {NULL_SIGN} then {quoted(text)} else {text} end"
+            return f"coalesce({value}, {NULL_SIGN})" if field.nullable else value
         if pa.types.is_binary(kind):
             value = f"'\\x' || lower(hex({sql}))"
         elif pa.types.is_boolean(kind):
@@ -235,10 +235,10 @@ class DuckDBDialect(Dialect):
             value = f"case when isfinite({sql}) then {plain} else {sql}::varchar end"
         else:
             value = sql
-        return f"coalesce(({value})::varchar, {_NULL})" if field.nullable else f"({value})"
+        return f"coalesce(({value})::varchar, {NULL_SIGN})" if field.nullable else f"({value})"
 
     def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
-        query = f"select {_named(others)}, md5_number({text}) as h {source}"
+        query = f"select {named(others)}, md5_number({text}) as h {source}"
         halves = f"(h & {_MODULUS - 1})::ubigint as high, (h >> 64)::ubigint as low"
         query = f"select {', '.join(others)}, {halves} from ({query}) w"
         # md5_number() takes the sixteen bytes for a number from right to left: swap them, two, four and eight at
@@ -293,8 +293,8 @@ class PostgresDialect(Dialect):
             value = self._text(field)
             if quotes:
                 text = f'({value}) collate "C"'
-                special = f"{_holds_any(value, _SIGNS)} or {text} = {_NULL}"
-                value = f"case when {special} then {_quoted(text)} else {value} end"
+                special = f"{_holds_any(value, _SIGNS)} or {text} = {NULL_SIGN}"
+                value = f"case when {special} then {quoted(text)} else {value} end"
         elif pa.types.is_boolean(kind):
             value = f"case when {sql} then 't' when not {sql} then 'f' end"
         elif pa.types.is_floating(kind):
@@ -303,7 +303,7 @@ class PostgresDialect(Dialect):
             value = _rounded(sql, f"round({sql}, {kind.scale})", "text") if field.wider else sql
         else:
             value = sql
-        return f"coalesce(({value})::text, {_NULL})" if field.nullable else f"({value})"
+        return f"coalesce(({value})::text, {NULL_SIGN})" if field.nullable else f"({value})"
 
     def _text(self, field: Field) -> str:
         """Return the SQL of a text; NULL is NULL."""
@@ -327,7 +327,7 @@ class PostgresDialect(Dialect):
 
     def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
         # OFFSET is a fence: the planner would pull the subquery up and hash every row twice.
-        query = f"select {_named(others)}, ('x' || {self.digest(text)})::bit(128) as h {source} offset 0"
+        query = f"select {named(others)}, ('x' || {self.digest(text)})::bit(128) as h {source} offset 0"
         halves = "substring(h from 1 for 64)::bigint as high, substring(h from 65)::bigint as low"
         return f"select {', '.join(others)}, {halves} from ({query}) w"
 
@@ -418,7 +418,8 @@ def _chosen(fields: Sequence[Field], names: Sequence[str]) -> Sequence[Field]:
     return [by_name[name] for name in names] if names else fields
 
 
-def _named(columns: Mapping[str, str]) -> str:
+def named(columns: Mapping[str, str]) -> str:
+    """Return the columns of a query, given by name."""
     return ", ".join(f"{sql} as {name}" for name, sql in columns.items())
 
 
@@ -427,11 +428,12 @@ def _holds_any(text: str, signs: str) -> str:
     return f"""({text}) collate "C" ~ '[{signs}]'"""
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return the SQL of a text in quotes."""
     return f"""'"' || replace({text}, '"', '""') || '"'"""
 
 
-def _joined(parts: Sequence[str], separator: str = _SEPARATOR) -> str:
+def _joined(parts: Sequence[str], separator: str = SEPARATOR_SIGN) -> str:
     """Return the SQL of a line; PostgreSQL takes 100 arguments in a call (FUNC_MAX_ARGS)."""
     while len(parts) > _MOST_ARGUMENTS:
         groups = [parts[start : start + _MOST_ARGUMENTS] for start in range(0, len(parts), _MOST_ARGUMENTS)]

@@ -36,12 +36,11 @@ from runner.errors import (
 )
 from runner.load import ChunkLoad, Lease, Outcome, TableWork, Target, TargetColumn
 from runner.naming import inlined, literal, quote
-from runner.rowhash import Dialect
-from runner.rowhash import Field as HashedField
 from runner.secrets import redact
 from runner.writers.cursor import Cursor
 from runner.writers.objects import Objects
 from runner.writers.registry import RegistryClient
+from runner.writers.snowflakehash import MAKE_FLOAT_BITS, SnowflakeDialect
 from runner.writers.transactional import PROMISES, precision_and_scale
 from runner.writers.warehouse import MADE_FOR, WarehouseWriter
 
@@ -134,22 +133,6 @@ class Snowflake:
         return SnowflakeWriter(self.config, dataset, self._folder)
 
 
-class _NoHashes(Dialect):
-    """Rows are not hashed in Snowflake yet: whoever asks for it is told."""
-
-    def argument(self, field: HashedField) -> str:
-        raise self._refusal()
-
-    def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
-        raise self._refusal()
-
-    def _refusal(self) -> DestinationError:
-        return DestinationError(
-            "Rows cannot be hashed in Snowflake yet, so that they cannot be compared by value there.",
-            guidance="Use --verify counts, which is the default.",
-        )
-
-
 class SnowflakeWriter(WarehouseWriter):
     """Writes to one schema over one connection."""
 
@@ -157,7 +140,7 @@ class SnowflakeWriter(WarehouseWriter):
     timestamp_type = "timestamp_tz"
     now = "current_timestamp()"
     seconds = "date_part(epoch_second, current_timestamp())"
-    dialect: Dialect = _NoHashes()
+    dialect = SnowflakeDialect()
 
     def __init__(self, config: SnowflakeConfig, dataset: str, folder: Path) -> None:
         super().__init__(dataset)
@@ -246,6 +229,9 @@ class SnowflakeWriter(WarehouseWriter):
                 cursor.execute(f"create schema if not exists {quote(self.dataset)}")
             cursor.execute(f"use schema {quote(self.dataset)}")
             self.make_books(cursor)
+            # Only hashes of floating-point numbers need it, and the role may not be allowed to make it.
+            with contextlib.suppress(DestinationError):
+                cursor.execute(MAKE_FLOAT_BITS)
             if not self._config.stage:
                 cursor.execute(f"create stage if not exists {self.name(_FILES)}")
 
@@ -416,7 +402,7 @@ class SnowflakeWriter(WarehouseWriter):
         if self._config.warehouse:
             needed.append(("USAGE", "WAREHOUSE", self._config.warehouse.upper()))
         if exists:
-            needed += [(one, "SCHEMA", schema) for one in ("USAGE", "CREATE TABLE", "CREATE STAGE")]
+            needed += [(one, "SCHEMA", schema) for one in ("USAGE", "CREATE TABLE", "CREATE STAGE", "CREATE FUNCTION")]
         else:
             needed.append(("CREATE SCHEMA", "DATABASE", database))
         lacking = [

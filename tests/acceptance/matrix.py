@@ -18,9 +18,9 @@ import tempfile
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import duckdb
@@ -28,8 +28,14 @@ import duckdb
 from connectors.testing.server import PostgresServer
 from runner.crash import POINTS, VARIABLE
 
+if TYPE_CHECKING:
+    from tests.servers import FakeSnowflake
+
 MODES = ("full", "append", "incremental", "snapshot")
-DESTINATIONS = ("duckdb", "postgres", "filesystem")
+DESTINATIONS = ("duckdb", "postgres", "filesystem", "snowflake")
+# An emulator's database cannot be copied: each of its cells does a first run of its own, and so has a smaller sample.
+_EMULATED = ("snowflake",)
+_REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",)}
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 # Reached only where a table has several chunks, or is new: the first run is the one to kill.
 _FIRST_RUN = ("load-committed", "load-recorded", "register-begun", "register-committed")
@@ -65,7 +71,7 @@ class Cell:
     @property
     def refused(self) -> bool:
         """Whether the destination cannot keep the mode."""
-        return self.destination == "filesystem" and self.mode in ("incremental", "snapshot")
+        return self.mode in _REFUSED.get(self.destination, ())
 
     @property
     def absent(self) -> bool:
@@ -83,8 +89,9 @@ def sample() -> list[Cell]:
     chosen = []
     for number, point in enumerate(POINTS):
         for shift, to in enumerate(DESTINATIONS):
-            modes = MODES[:2] if to == "filesystem" else MODES
-            chosen.append(Cell(point, modes[(number + shift) % len(modes)], to))
+            modes = [mode for mode in MODES if mode not in _REFUSED.get(to, ())]
+            if to not in _EMULATED or number % 4 == 0:
+                chosen.append(Cell(point, modes[(number + shift) % len(modes)], to))
     return [cell for cell in chosen if not cell.absent]
 
 
@@ -96,7 +103,8 @@ class Bench:
     folder: Path
     database: str
     cell: Cell
-    changes: list[str] = field(default_factory=list)
+    snowflake: FakeSnowflake | None = None
+    warehouse: str = ""
 
     @property
     def dsn(self) -> str:
@@ -150,6 +158,8 @@ class Bench:
         query = f"select {_COLUMNS} from raw.orders{where}"
         if self.cell.destination == "postgres":
             return self.rows(query)
+        if self.snowflake is not None:
+            return self.snowflake.rows(self.warehouse, query.upper())
         if self.cell.destination == "duckdb":
             with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
                 return connection.execute(query).fetchall()
@@ -174,18 +184,22 @@ class Matrix:
         folder: Where the cells' folders go.
     """
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
+    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, folder: Path) -> None:
         self._server = server
+        self._snowflake = snowflake
         self._folder = folder
         self._made: dict[tuple[str, str], Bench] = {}
 
     def prepare(self, mode: str, destination: str) -> None:
         """Do the first run of a mode into a destination, which the cells start from."""
         bench = self._bench(Cell("", mode, destination), template=None)
+        self._begin(bench)
+        self._made[mode, destination] = bench
+
+    def _begin(self, bench: Bench) -> None:
         done = bench.backfill()
         if done.returncode != 0:
-            raise RuntimeError(f"the first run of {mode} into {destination} failed: {done.stderr}")
-        self._made[mode, destination] = bench
+            raise RuntimeError(f"the first run of {bench.cell} failed: {done.stderr}")
 
     def run(self, cell: Cell) -> str:
         """Kill, run again, compare; return what the table says."""
@@ -196,9 +210,11 @@ class Matrix:
             said = done.returncode == 2 and "cannot keep mode" in done.stderr
             return "refused" if said else f"NOT REFUSED {done}"
         first = cell.point in _FIRST_RUN
-        template = None if first else self._template(cell)
+        template = None if first or cell.destination in _EMULATED else self._template(cell)
         bench = self._bench(cell, template)
         try:
+            if template is None and not first:
+                self._begin(bench)
             return self._kill(bench, first=first)
         finally:
             shutil.rmtree(bench.folder, ignore_errors=True)
@@ -253,9 +269,14 @@ class Matrix:
         folder.mkdir(parents=True)
         (folder / "pyproject.toml").write_text("")
         cursor = ", cursor: at" if cell.mode in ("append", "incremental") else ""
+        destination = _SPECS.get(cell.destination)
+        if destination is None:
+            bench.snowflake, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
+            options = {**self._snowflake.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
+            destination = json.dumps(options)
         (folder / "job.yml").write_text(
             'name: crash\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\n'
-            f"destination: {_SPECS[cell.destination]}\nlimits: {{chunk_rows: 1000, connections: 2}}\n"
+            f"destination: {destination}\nlimits: {{chunk_rows: 1000, connections: 2}}\n"
             f"tables:\n  public.orders: {{mode: {cell.mode}{cursor}}}\n"
         )
         bench.execute(_DDL, _FILL)
@@ -301,12 +322,14 @@ def main() -> int:
         for problem in problems:
             print(f"{asked.document}: {problem}; run `make matrix`", file=sys.stderr)
         return int(bool(problems))
+    from tests.servers import fake_snowflake
+
     results: dict[Cell, str] = {}
-    with PostgresServer() as server, tempfile.TemporaryDirectory() as folder:
-        matrix = Matrix(server, Path(folder))
+    with PostgresServer() as server, fake_snowflake() as snowflake, tempfile.TemporaryDirectory() as folder:
+        matrix = Matrix(server, snowflake, Path(folder))
         for to in DESTINATIONS:
             for mode in MODES:
-                if not Cell("", mode, to).refused:
+                if to not in _EMULATED and not Cell("", mode, to).refused:
                     matrix.prepare(mode, to)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for number, (cell, found) in enumerate(zip(cells(), pool.map(matrix.run, cells()), strict=True), 1):

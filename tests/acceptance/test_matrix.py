@@ -1,18 +1,32 @@
 """A pairwise sample of the crash matrix; `make matrix` runs all of it."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from connectors.testing.server import PostgresServer
 from tests.acceptance.matrix import Cell, Matrix, check, sample
 
+if TYPE_CHECKING:
+    from tests.servers import FakeSnowflake
+
 _ROOT = Path(__file__).parents[2]
 
 
+pytest_plugins = ("tests.servers",)
+# The driver's own, of its next version.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:snowflake"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
 @pytest.fixture(scope="module")
-def matrix(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    return Matrix(server, tmp_path_factory.mktemp("matrix"))
+def matrix(server: PostgresServer, snowflake_server: FakeSnowflake, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    return Matrix(server, snowflake_server, tmp_path_factory.mktemp("matrix"))
 
 
 @pytest.mark.parametrize("cell", sample(), ids=lambda cell: f"{cell.point}-{cell.mode}-{cell.destination}")

@@ -1,7 +1,8 @@
 """fakesnow's server, in an environment of its own: ``python snowflake_server.py PORT``; it ends with its standard input.
 
-It answers the real driver over HTTP and runs what it is asked on DuckDB. Two things are mended here. A column of a staged
-Parquet file lost the quotes of its name, so that none could be called ``at``. And a transaction that a killed client
+It answers the real driver over HTTP and runs what it is asked on DuckDB. Some things are mended here. A column of a staged
+Parquet file lost the quotes of its name, so that none could be called ``at``. Sums of whole numbers were floats. The halves of an MD5 and functions in
+JavaScript were unknown: the one that the runner makes is DuckDB's own bits of a number. And a transaction that a killed client
 left open would stay open for ever, while Snowflake ends it after five minutes if another one waits for it
 (docs.snowflake.com, "Transactions", aborting): here it ends when the same user logs in again.
 """
@@ -37,10 +38,43 @@ class _Sessions(dict[str, Any]):
         super().__setitem__(token, session)
 
 
+_FLOAT_BITS = """
+create macro if not exists _runner_float_bits(x, single) as case when single and x::float::double = x
+then lower(hex(x::float::bit::blob)) else lower(hex(x::double::bit::blob)) end
+"""
+
+
+def _half(start: int) -> Any:
+    def generate(generator: Any, node: exp.Expression) -> str:
+        return f"('0x' || substr(md5({generator.sql(node, 'this')}), {start}, 16))::ubigint::decimal(38, 0)"
+
+    return generate
+
+
+def _making_functions(cursor: type[Any]) -> None:
+    plain = cursor.execute
+
+    def execute(self: Any, command: str, *values: Any, **options: Any) -> Any:
+        if command.startswith("create function"):
+            self._duck_conn.execute(_FLOAT_BITS)
+            command = "select 'done'"
+        return plain(self, command, *values, **options)
+
+    cursor.execute = execute
+
+
 def main() -> None:
     """Serve until the standard input is closed."""
     from fakesnow import server
+    from fakesnow.cursor import FakeSnowflakeCursor
+    from fakesnow.transforms import transforms
+    from sqlglot.dialects.duckdb import DuckDB
 
+    DuckDB.Generator.TRANSFORMS[exp.MD5NumberUpper64] = _half(1)
+    DuckDB.Generator.TRANSFORMS[exp.MD5NumberLower64] = _half(17)
+    numeric: Any = transforms
+    numeric._NUMERIC_ONLY_AGGS = tuple(kind for kind in numeric._NUMERIC_ONLY_AGGS if kind is not exp.Sum)
+    _making_functions(FakeSnowflakeCursor)
     mended: Any = copy_into
     mended._strip_json_extract = _named
     server.sessions = _Sessions()
