@@ -173,7 +173,11 @@ class Job(Strict):
     environments: dict[str, Environment | None] = Field(default_factory=dict)
     transform: Transform | None = None
     production: Production | None = None
-    state: str = "destination"
+    state: str | dict[str, Any] = Field(
+        "destination",
+        description="where marks, history and leases are: destination, or postgresql://…, s3://…, gs://…, az://…, a "
+        "folder; or {url: …, endpoint: …} with the keys of a destination of type filesystem",
+    )
 
     @field_validator("tables")
     @classmethod

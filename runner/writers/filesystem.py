@@ -127,10 +127,14 @@ class Filesystem:
         return f"filesystem {place}{at}"
 
     def writer(self, dataset: str) -> FilesystemWriter:
+        return FilesystemWriter(self.store(dataset), self._memory)
+
+    def store(self, folder: str) -> Store:
+        """Return a folder of it."""
         if self._folder is not None:
-            return FilesystemWriter(Folder(self._folder / dataset), self._memory)
-        url = f"{self._config.url.rstrip('/')}/{dataset}"
-        return FilesystemWriter(Objects(url, self._options, allow_http=self._config.allow_http), self._memory)
+            return Folder(self._folder / folder)
+        url = f"{self._config.url.rstrip('/')}/{folder}"
+        return Objects(url, self._options, allow_http=self._config.allow_http)
 
 
 def _local_folder(url: str, folder: Path) -> Path:

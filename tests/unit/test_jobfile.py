@@ -280,7 +280,6 @@ class TestNotYet:
         [
             ("transform: {type: dbt, project: p}\n", "shop.yml:3: transform: building models"),
             ("production: {schedule: '@daily'}\n", "shop.yml:3: production: generating"),
-            ("state: s3://bucket/state\n", "shop.yml:3: state: state outside the destination"),
             ("limits: {tables: 2,\n  quota: 50%}\n", "shop.yml:4: limits.quota: the quota guard"),
             ("limits: {destination: 2}\n", "shop.yml:3: limits.destination: bounding sessions"),
         ],
