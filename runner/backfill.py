@@ -217,7 +217,7 @@ class Backfill:
             plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
-        self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience())
+        self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience(), stream=self._stream)
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
             with stage("plan"):
