@@ -16,6 +16,7 @@ import anyio
 from runner import __version__
 from runner.clock import Clock
 from runner.columns import HASH_KEY, Protector
+from runner.costs import of_hashing
 from runner.crash import crash_point
 from runner.epochs import Epochs
 from runner.errors import (
@@ -466,6 +467,8 @@ class Backfill:
                 position.note,
             )
         )
+        if self._hashes and self._destination.metered:
+            self._stream.emit(Warned("", of_hashing(item.plan.scan.table for item in items)))
         for one in rejected:
             self._stream.emit(failure(one.name, one.error))
         self._mover = Mover(

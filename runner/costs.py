@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 
+from runner.source import Table as SourceTable
 from runner.story import Row, Story
 from runner.units import format_size
 
@@ -19,6 +20,16 @@ _KINDS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("credits", "Credits", lambda value: f"{value:.5f}"),
     ("billed", "Bytes billed", format_size),
 )
+
+
+def of_hashing(tables: Iterable[SourceTable]) -> str:
+    """Return what comparing tables by hash costs at a destination that is paid by use, in words."""
+    found = list(tables)
+    rows, size = sum(table.rows for table in found), format_size(sum(table.bytes for table in found))
+    return (
+        f"values are compared by hash: the destination reads about {rows:,} rows, {size} at the source, and bills for "
+        "it; --verify counts reads none"
+    )
 
 
 def section(story: Story) -> str:

@@ -173,8 +173,6 @@ def _refuse_not_yet(job: Job, limits: Limits, document: Document) -> None:
         found.append((("production",), "generating the production pipeline"))
     if limits.quota is not None:
         found.append((("limits", "quota"), "the quota guard"))
-    if limits.destination is not None:
-        found.append((("limits", "destination"), "bounding sessions at the destination"))
     if found:
         path, what = found[0]
         key = ".".join(str(part) for part in path)

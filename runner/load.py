@@ -427,10 +427,12 @@ class Destination(Protocol):
     Attributes:
         max_name: The longest identifier, in characters.
         promises: Mode to promise, in words; a mode that is missing is refused.
+        metered: Whether it is paid by what it reads or by the time that takes.
     """
 
     max_name: int
     promises: dict[str, str]
+    metered: bool
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None: ...
 

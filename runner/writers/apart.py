@@ -251,6 +251,7 @@ class DestinationApart:
         self._places = places
         self.max_name = inner.max_name
         self.promises = inner.promises
+        self.metered = inner.metered
 
     @staticmethod
     def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:

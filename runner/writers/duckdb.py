@@ -64,6 +64,7 @@ class DuckDB:
     config_model = DuckDBConfig
     max_name = 63
     promises: ClassVar[dict[str, str]] = PROMISES
+    metered = False
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         config = DuckDBConfig.model_validate(options)

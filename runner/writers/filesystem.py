@@ -87,6 +87,7 @@ class Filesystem:
     config_model = FilesystemConfig
     max_name = 63
     promises: ClassVar[dict[str, str]] = {"full": "exactly once; all at once", "append": "exactly once"}
+    metered = False
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._config = FilesystemConfig.model_validate(options)

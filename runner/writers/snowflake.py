@@ -54,6 +54,7 @@ class Snowflake:
     config_model = SnowflakeConfig
     max_name = 255
     promises: ClassVar[dict[str, str]] = {mode: PROMISES[mode] for mode in ("full", "append", "incremental")}
+    metered = True
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         if find_spec("snowflake") is None:

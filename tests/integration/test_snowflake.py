@@ -227,8 +227,10 @@ def test_every_value_is_proved_by_hash(warehouse: Warehouse, database: Database,
         answer = cli("backfill", "job.yml", "--verify", "hash")
         assert answer.code == 0, answer.out + answer.err
         assert "value by value" in answer.out
+        assert "the destination reads about" in answer.err
     answer = cli("verify", "job.yml")
     assert answer.code == 0, answer.out
+    assert "the destination reads about 3," in answer.err
     warehouse.rows("update raw.orders set share = share + 1 where id = 2500")
     answer = cli("verify", "job.yml")
     assert answer.code == 1
