@@ -30,7 +30,9 @@ class Limits(Strict):
     memory: Size = Field(2**30, description="resident memory for rows on their way")
     disk: Size = Field(20 * 2**30, description="spool on local disk")
     quota: Share | None = Field(None, description="share of the source's own quota we may use")
-    destination: int | None = Field(None, ge=1, description="sessions at the destination, of all tasks; a process has one at a time")
+    destination: int | None = Field(
+        None, ge=1, description="sessions at the destination, of all tasks; a process has one at a time"
+    )
     snapshot_age: Duration = Field(
         timedelta(minutes=30), ge=timedelta(seconds=1), description="longest life of one snapshot"
     )
