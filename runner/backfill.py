@@ -264,6 +264,11 @@ class Backfill:
                 tables = await epoch.session.discover(patterns(self._settled.job))
         except SourceDown as error:
             raise Unreachable(f"The source: {error.message}", guidance=error.advice) from error
+        if self._destination.unproved and not self._settled.destination.allow_unproved:
+            raise UsageError(
+                f"The destination is unproved: {self._destination.unproved}.",
+                guidance="Try it on a dataset of its own: set allow_unproved: true in the destination.",
+            )
         options = self._options
         plan = make_plan(
             self._settled,

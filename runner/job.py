@@ -115,6 +115,7 @@ class DestinationSpec(BaseModel):
     connection: str | None = Field(None, description="entry of connections.yml to start from")
     dataset: str = Field("raw_{source}", description="template over {source} {schema} {env}")
     table: str | None = Field(None, description="template over {source} {schema} {table} {env}")
+    allow_unproved: bool = Field(False, description="load although this kind of destination never ran in a test")
 
     @property
     def options(self) -> dict[str, Any]:

@@ -428,11 +428,13 @@ class Destination(Protocol):
         max_name: The longest identifier, in characters.
         promises: Mode to promise, in words; a mode that is missing is refused.
         metered: Whether it is paid by what it reads or by the time that takes.
+        unproved: Why nobody knows whether it keeps what it promises: it never ran in a test; empty where it did.
     """
 
     max_name: int
     promises: dict[str, str]
     metered: bool
+    unproved: str
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None: ...
 

@@ -252,6 +252,7 @@ class DestinationApart:
         self.max_name = inner.max_name
         self.promises = inner.promises
         self.metered = inner.metered
+        self.unproved = inner.unproved
 
     @staticmethod
     def options_from_dlt(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Filesystem:
     max_name = 63
     promises: ClassVar[dict[str, str]] = {"full": "exactly once; all at once", "append": "exactly once"}
     metered = False
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._config = FilesystemConfig.model_validate(options)

@@ -55,6 +55,7 @@ class Snowflake:
     max_name = 255
     promises: ClassVar[dict[str, str]] = {mode: PROMISES[mode] for mode in ("full", "append", "incremental")}
     metered = True
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         if find_spec("snowflake") is None:
