@@ -128,9 +128,12 @@ class TablePublished(Event):
     bytes: int
     seconds: float
     mark: str | None = None
+    still: bool = False
 
     def sentence(self) -> str:
         mark = f", mark {self.mark}" if self.mark else ""
+        if self.still:
+            return f"{self.table}: nothing new, {self.destination} is as it was{mark}"
         return f"{self.table}: published as {self.destination}, {self.rows:,} rows in {self.seconds:.2f} s{mark}"
 
 

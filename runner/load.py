@@ -232,6 +232,7 @@ class Outcome:
         hash: The fingerprint of the whole table as it is published now; None where it is not known.
         parts: For a table that was replaced: fingerprints by the first hex digit of the rows' hashes.
         key_range: The smallest and the largest value of the key's first column in what was read.
+        still: Whether there was nothing new, so that nothing was sent to the destination.
     """
 
     rows: int = 0
@@ -242,6 +243,7 @@ class Outcome:
     parts: dict[str, Fingerprint] = field(default_factory=dict)
     key_range: tuple[str, str] | None = None
     error: RunnerError | None = None
+    still: bool = False
     cost: Cost | None = None
 
 

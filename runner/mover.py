@@ -16,7 +16,7 @@ import anyio
 from runner.clock import Clock
 from runner.crash import crash_point
 from runner.epochs import Epoch, Epochs
-from runner.errors import Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged, VerifyFailed
+from runner.errors import Busy, Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged, VerifyFailed
 from runner.events import (
     ChunkLoaded,
     ChunkSpooled,
@@ -122,6 +122,8 @@ class Mover:
             raise
         except Interrupted:
             pass
+        except Busy as busy:
+            self._stream.emit(Warned(item.name, busy.message))
         except RunnerError as error:
             await self._record_failure(item, error)
         except Exception as error:  # a defect of ours must not stop the other tables either
@@ -487,7 +489,7 @@ class Mover:
             await self._drop_spooled(state)
         for change in outcome.changes:
             self._stream.emit(SchemaChanged(item.name, change))
-        if publication.verify:
+        if publication.verify and not outcome.still:
             self._stream.emit(TableVerified(item.name, self._verifier.how, len(item.chunks), rows))
         if outcome.lacking:
             words = "rows of the source have cursors behind the mark and are not at the destination"
@@ -496,7 +498,9 @@ class Mover:
             self._stream.emit(RowsDeleted(item.name, outcome.deleted, plan.entry.on_delete == "hard"))
         seconds = self._clock.monotonic() - (item.began or 0)
         self._stream.emit(
-            TablePublished(item.name, plan.target.name, rows, item.bytes, round(seconds, 4), publication.mark)
+            TablePublished(
+                item.name, plan.target.name, rows, item.bytes, round(seconds, 4), publication.mark, outcome.still
+            )
         )
 
     def _deletion(self, plan: TablePlan, keys: Sequence[SpooledChunk]) -> Deletion | None:

@@ -37,6 +37,8 @@ from runner.writers.folder import Documents
 
 ResultT = TypeVar("ResultT")
 
+# What libpq takes: a URI, or keyword=value pairs.
+_DSN = re.compile(r"postgres(ql)?://|\s*\w+\s*=")
 # The schema of a PostgreSQL that holds state.
 _STATE_SCHEMA = "orchestra_runner"
 
@@ -92,8 +94,11 @@ def _documents(settled: SettledJob, destination: Destination) -> Callable[[str],
     words = re.sub(r"[^a-z0-9]+", "-", destination.describe().lower())[:40].strip("-")
     place = f"{words}-{fingerprint(destination.describe())}"
     url = str(options.get("url", ""))
-    if url.startswith(("postgres://", "postgresql://")):
-        sql: Any = _plug_in("runner.destinations", "postgres", {"dsn": url}, settled, "state", **_room(settled))
+    if nearest(url, ["destination"]) and "/" not in url:
+        raise JobFileError(f"{settled.path}: state: {url!r} is no place; did you mean destination?")
+    if _DSN.match(url):
+        given = {"dsn": url, **{key: value for key, value in options.items() if key != "url"}}
+        sql: Any = _plug_in("runner.destinations", "postgres", given, settled, "state", **_room(settled))
 
         def in_database(dataset: str) -> Documents:
             from runner.writers.sqldocuments import SqlDocuments

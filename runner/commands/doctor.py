@@ -23,12 +23,13 @@ def command(
     from runner.commands.assembly import assemble, run_async, state_folder
     from runner.commands.screen import screen
     from runner.doctor import examine
-    from runner.secrets import environment
+    from runner.secrets import environment, redact
 
     settled, source, destination = assemble(job, env)
     environ = environment(job.resolve().parent)
     folder = state_folder(job, state_dir).path
-    checks = run_async(lambda: examine(settled, source, destination, folder, environ))
+    told = run_async(lambda: examine(settled, source, destination, folder, environ))
+    checks = [(state, redact(found), redact(advice)) for state, found, advice in told]
     if json:
         rows = [{"state": state, "found": found, "advice": advice} for state, found, advice in checks]
         print(jsonlib.dumps(rows, indent=2))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from runner.errors import DestinationBusy, LeaseLost
+from runner.errors import Busy, DestinationError, LeaseLost
 from runner.load import (
     DatasetState,
     Destination,
@@ -27,11 +27,13 @@ from runner.load import (
     Target,
     Writer,
 )
-from runner.rowhash import Digest, Fingerprint
+from runner.rowhash import Digest
 from runner.writers.folder import Changed, Document, Documents
 from runner.writers.leases import Leases
 
 _MOST_BYTES = 2**24
+_BEHIND = "The table was loaded by somebody who does not know this state; it is planned anew when the run goes on."
+_HELD = "Another run holds the table at the destination."
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,26 @@ class _Known:
     document: Document | None = None
 
     @staticmethod
-    def read(document: Document | None) -> _Known:
+    def read(name: str, document: Document | None) -> _Known:
+        """Return what a document says.
+
+        Raises:
+            DestinationError: Another version of the runner wrote it.
+        """
         if document is None:
             return _Known()
-        found = json.loads(document.data)
-        state = TableState(**found["state"]) if found["state"] else None
-        return _Known(state, found["columns"], found["asks"], found["rows"], document)
+        try:
+            found = json.loads(document.data)
+            state = TableState(**found["state"]) if found["state"] else None
+            return _Known(state, found["columns"], found["asks"], found["rows"], document)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DestinationError(
+                f"The state of {name} cannot be read: {error}.",
+                guidance="Another version of the runner wrote it: use that one, or delete the document.",
+            ) from error
 
     def written(self) -> bytes:
+        """Return the document."""
         state = asdict(self.state) if self.state else None
         found = {"state": state, "columns": self.columns, "asks": self.asks, "rows": self.rows}
         return json.dumps(found).encode()
@@ -81,6 +95,10 @@ class StateApart:
         self._known: dict[str, _Known] = {}
         self._lease: Lease | None = None
         self._open = False
+        # Tables whose lease is not ours at the destination.
+        self._denied: set[str] = set()
+        # Tables that were planned by a document that was behind the destination.
+        self._behind: set[str] = set()
 
     def prepare(self) -> None:
         self._documents.prepare()
@@ -90,8 +108,8 @@ class StateApart:
         self._lease = lease
         held = self._leases.acquire(lease, wanted)
         mine = [name for name in wanted if name not in {one.table for one in held}]
-        read = self._documents.each(lambda name: _Known.read(self._documents.read(_path(name))), mine)
-        self._known.update(zip(mine, read, strict=True))
+        read = self._documents.each(lambda name: _Known.read(name, self._documents.read(_path(name))), mine)
+        self._known = dict(zip(mine, read, strict=True))
         return held
 
     def renew(self, lease: Lease) -> None:
@@ -100,13 +118,15 @@ class StateApart:
             self._inner.renew(lease)
 
     def release(self, lease: Lease) -> None:
-        if self._open:
-            self._inner.release(lease)
-        self._leases.release(lease)
+        try:
+            if self._open:
+                self._inner.release(lease)
+        finally:
+            self._leases.release(lease)
 
     def read_state(self, run: str | None) -> DatasetState:
-        # Who has no leases wants to look, and at what is there.
-        if any(one.asks for one in self._known.values()) or not self._known:
+        # Who takes no leases wants to look, and at what is there.
+        if self._lease is None or any(one.asks for one in self._known.values()):
             return self._ask(run)
         tables = {name: one.state for name, one in self._known.items() if one.state is not None}
         existing = {name: one.columns for name, one in self._known.items() if one.columns is not None}
@@ -114,11 +134,10 @@ class StateApart:
 
     def _ask(self, run: str | None) -> DatasetState:
         """Return what the destination says, and note it."""
-        if self._known:
-            self._begin()
+        held = self._begin(self._lease) if self._lease is not None else set()
         state = self._inner.read_state(run)
         # Of what is under way there, the destination is asked again.
-        waiting = {*state.plans, *(table for table, _ in state.chunks)}
+        waiting = {*held, *state.plans, *(table for table, _ in state.chunks)}
         for name, known in self._known.items():
             newest = state.tables.get(name)
             same = known.state is not None and newest is not None and known.state.load_id == newest.load_id
@@ -128,79 +147,117 @@ class StateApart:
                 self._note(name, found)
         return state
 
-    def _begin(self) -> None:
-        """Open the destination, and take the leases there too: its transactions check them."""
-        assert self._lease is not None
-        if self._open:
-            return
-        self._inner.prepare()
+    def _begin(self, lease: Lease) -> set[str]:
+        """Open the destination and take the leases there too; return the tables that somebody else has there."""
+        if not self._open:
+            self._inner.prepare()
+            self._denied = {*self._known}
+        if self._denied:
+            self._denied = {one.table for one in self._inner.acquire(lease, sorted(self._denied))}
         self._open = True
-        held = self._inner.acquire(self._lease, [*self._known])
-        if held:
-            raise DestinationBusy(
-                f"The run {held[0].run} holds the table at the destination.",
-                guidance="Give all jobs that load the table the same `state:`.",
-                table=held[0].table,
-            )
+        return self._denied
 
     def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
-        outcomes = [self._stand_still(lease, work) for work in works]
-        sent = [work for work, outcome in zip(works, outcomes, strict=True) if outcome is None]
-        done = iter(self._send(lease, sent) if sent else [])
-        return [next(done) if outcome is None else outcome for outcome in outcomes]
+        outcomes: dict[int, Outcome] = {}
+        sent: dict[int, TableWork] = {}
+        for number, work in enumerate(works):
+            try:
+                self._leases.keep(lease)
+                self._leases.check(lease, work.target.name)
+                if self._stands_still(work):
+                    outcomes[number] = self._stand_still(lease, work)
+                else:
+                    self._announce(work.target.name)
+                    sent[number] = work
+            except LeaseLost as error:
+                outcomes[number] = Outcome(error=error)
+        if sent:
+            outcomes |= self._send(lease, sent)
+        return [outcomes[number] for number in range(len(works))]
 
-    def _stand_still(self, lease: Lease, work: TableWork) -> Outcome | None:
-        """Publish that there is nothing new, without the destination; None where there is something for it."""
+    def _stands_still(self, work: TableWork) -> bool:
+        """Tell whether a publication brings nothing to the destination."""
         known, publication = self._known[work.target.name], work.publication
-        if publication is None or known.asks or known.state is None:
-            return None
-        adds = publication.mode in ("append", "incremental") and not publication.replace
-        part = publication.range is not None or publication.slice is not None
-        compares = publication.deletion is not None and publication.deletion.column is None
-        changed = publication.digest != known.state.digest or publication.base != known.state.load_id
-        if not adds or part or compares or changed:
-            return None
-        if any(publication.chunks.values()) and (publication.mode == "append" or _digest(work) != known.rows):
-            return None
-        moved = publication.cursor == known.state.cursor and publication.mark is not None
-        mark = (publication.mark, publication.token) if moved else (known.state.mark, known.state.token)
-        state = replace(known.state, job=lease.job, run=lease.run, mark=mark[0], token=mark[1])
-        try:
-            self._leases.check(lease, work.target.name)
-            self._note(work.target.name, replace(known, state=state))
-        except LeaseLost as error:
-            return Outcome(error=error)
-        return Outcome(hash=Fingerprint.parse(state.hash) if state.hash else None)
+        if publication is None or known.asks or known.state is None or publication.hashes is not None:
+            return False
+        if publication.mode not in ("append", "incremental") or publication.replace:
+            return False
+        if publication.range is not None or publication.slice is not None:
+            return False
+        if publication.digest != known.state.digest or publication.base != known.state.load_id:
+            return False
+        if not any(publication.chunks.values()):
+            return publication.deletion is None or publication.deletion.column is not None
+        digest = _digest(work)
+        same = digest is not None and digest == known.rows
+        return same and publication.mode == "incremental" and publication.deletion is None
 
-    def _send(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
-        for work in works:
-            known = self._known[work.target.name]
-            self._leases.check(lease, work.target.name)
-            if not known.asks or known.document is None:
-                self._note(work.target.name, replace(known, asks=True))
-        self._begin()
-        outcomes = self._inner.apply(lease, works)
+    def _stand_still(self, lease: Lease, work: TableWork) -> Outcome:
+        """Note that there was nothing new, and where the mark is now."""
+        known, publication = self._known[work.target.name], work.publication
+        assert known.state is not None
+        assert publication is not None
+        state = replace(known.state, job=lease.job, run=lease.run)
+        if publication.cursor == state.cursor and publication.mark is not None:
+            state = replace(state, mark=publication.mark, token=publication.token)
+        self._note(work.target.name, replace(known, state=state))
+        return Outcome(still=True)
+
+    def _announce(self, name: str) -> None:
+        """Note that something is on its way to the destination, before it is."""
+        known = self._known[name]
+        if not known.asks or known.document is None:
+            self._note(name, replace(known, asks=True))
+
+    def _send(self, lease: Lease, works: dict[int, TableWork]) -> dict[int, Outcome]:
+        if not self._open:
+            self._compare(lease, works)
+        held = self._begin(lease)
+        outcomes: dict[int, Outcome] = {}
+        for number, work in works.items():
+            name = work.target.name
+            if name in self._behind:
+                outcomes[number] = Outcome(error=Busy(_BEHIND, table=name))
+            elif name in held:
+                outcomes[number] = Outcome(error=Busy(_HELD, table=name))
+        sent = {number: work for number, work in works.items() if number not in outcomes}
+        if sent:
+            outcomes |= dict(zip(sent, self._inner.apply(lease, list(sent.values())), strict=True))
         published = [
-            work
-            for work, outcome in zip(works, outcomes, strict=True)
-            if work.publication is not None and outcome.error is None
+            work for number, work in sent.items() if work.publication is not None and outcomes[number].error is None
         ]
         if published:
             state = self._inner.read_state(None)
             for work in published:
                 name = work.target.name
                 newest, columns = state.tables[name], state.existing[name]
-                self._note(
-                    name, replace(self._known[name], state=newest, columns=columns, asks=False, rows=_digest(work))
-                )
+                known = replace(self._known[name], state=newest, columns=columns, asks=False, rows=_digest(work))
+                # It is published: a document that cannot be written goes on asking.
+                with contextlib.suppress(DestinationError):
+                    self._note(name, known)
         return outcomes
 
+    def _compare(self, lease: Lease, works: dict[int, TableWork]) -> None:
+        """Look whether the destination is what the documents said when the tables were planned."""
+        self._begin(lease)
+        state = self._inner.read_state(None)
+        for work in works.values():
+            name = work.target.name
+            known, newest = self._known[name], state.tables.get(name)
+            if (known.state and known.state.load_id) != (newest and newest.load_id):
+                self._behind.add(name)
+
     def _note(self, name: str, known: _Known) -> None:
+        """Write a document in place of the one that was read.
+
+        Raises:
+            LeaseLost: Somebody else wrote it since.
+        """
         try:
-            self._documents.replace(_path(name), known.written(), known.document)
+            document = self._documents.replace(_path(name), known.written(), known.document)
         except Changed:
             raise LeaseLost(table=name) from None
-        self._known[name] = replace(known, document=self._documents.read(_path(name)))
+        self._known[name] = replace(known, document=document)
 
     def record_run(self, record: RunRecord) -> None:
         path = f"runs/{record.run}.json"
@@ -218,7 +275,8 @@ class StateApart:
     # What is the destination's alone.
 
     def discard(self, target: Target) -> None:
-        self._begin()
+        assert self._lease is not None
+        self._begin(self._lease)
         self._inner.discard(target)
 
     def digest(self, target: Target, ask: Digest, **of: Any) -> list[tuple[Any, ...]]:
@@ -234,8 +292,10 @@ class StateApart:
         self._inner.interrupt()
 
     def close(self) -> None:
-        self._inner.close()
-        self._documents.close()
+        try:
+            self._inner.close()
+        finally:
+            self._documents.close()
 
 
 class DestinationApart:

@@ -61,8 +61,8 @@ class Documents(Protocol):
         """Return a document; None where there is none."""
         ...
 
-    def replace(self, path: str, data: bytes, before: Document | None) -> None:
-        """Write a document in place of what was read; None where there was none.
+    def replace(self, path: str, data: bytes, before: Document | None) -> Document:
+        """Write a document in place of what was read, None where there was none, and return it as it is now.
 
         Raises:
             Changed: Somebody else wrote it since.
@@ -144,11 +144,12 @@ class Folder:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def replace(self, path: str, data: bytes, before: Document | None) -> None:
+    def replace(self, path: str, data: bytes, before: Document | None) -> Document:
         with self._translated(), self._locked():
             if self.read(path) != before:
                 raise Changed
             self._put(path, [data])
+            return Document(data)
 
     def write(self, path: str, parts: Iterable[bytes]) -> int:
         with self._translated():

@@ -30,8 +30,13 @@ class Leases:
             return []
         self._asked |= set(tables)
         now = self._store.now()
-        self._renewed = time.monotonic()
-        return [held for held in self._store.each(lambda table: self._take(lease, table, now), tables) if held]
+        began = self._renewed = time.monotonic()
+
+        def take(table: str) -> Held | None:
+            # To take many may take long.
+            return self._take(lease, table, now + time.monotonic() - began)
+
+        return [held for held in self._store.each(take, tables) if held]
 
     def renew(self, lease: Lease) -> None:
         """Prolong what the run still holds."""

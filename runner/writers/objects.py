@@ -124,19 +124,19 @@ class Objects:
                 if _code(str(error)) in _NO_BUCKET:
                     raise
                 return None
-            meta = found.meta
-            version = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
-            return Document(bytes(found.bytes()), version)
+            return Document(bytes(found.bytes()), _version(found.meta))
 
-    def replace(self, path: str, data: bytes, before: Document | None) -> None:
+    def replace(self, path: str, data: bytes, before: Document | None) -> Document:
         with self._translated():
             try:
-                self._api.put(self._store, path, data, mode="create" if before is None else before.version)
+                put = self._api.put(self._store, path, data, mode="create" if before is None else before.version)
             except self._beaten:
                 # A put whose answer was lost is sent again and meets itself.
                 now = self.read(path)
                 if now is None or now.data != data:
                     raise Changed from None
+                return now
+            return Document(data, _version(put))
 
     def write(self, path: str, parts: Iterable[bytes]) -> int:
         size = 0
@@ -259,6 +259,10 @@ class _ObjectFile(io.RawIOBase):
         found = self._objects.read_range(self._path, self._at, end)
         self._at = end
         return found
+
+
+def _version(meta: Any) -> dict[str, str]:
+    return {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
 
 
 def _status(text: str) -> str:

@@ -41,8 +41,9 @@ class SqlDocuments:
             cursor.execute("commit")
 
     def probe(self) -> str:
-        self.prepare()
-        return f"{self._table} can be written"
+        with self._writer.session() as cursor:
+            there = bool(self._writer.existing_columns(cursor, _TABLE))
+        return f"the database answers, {self._table} {'is there' if there else 'will be made'}"
 
     def now(self) -> float:
         with self._writer.session() as cursor:
@@ -53,7 +54,7 @@ class SqlDocuments:
             found = cursor.rows(f"select data, version from {self._table} where path = ?", [self._prefix + path])
         return Document(found[0][0].encode(), found[0][1]) if found else None
 
-    def replace(self, path: str, data: bytes, before: Document | None) -> None:
+    def replace(self, path: str, data: bytes, before: Document | None) -> Document:
         text = data.decode()
         with self._writer.session() as cursor:
             if before is None:
@@ -68,8 +69,13 @@ class SqlDocuments:
                     "returning version",
                     [text, self._prefix + path, before.version],
                 )
-        if not written:
+        if written:
+            return Document(data, written[0][0])
+        # A statement whose answer was lost is sent again and meets itself.
+        now = self.read(path)
+        if now is None or now.data != data:
             raise Changed
+        return now
 
     def each(self, function: Callable[[ItemT], FoundT], items: Iterable[ItemT]) -> list[FoundT]:
         return [function(item) for item in items]

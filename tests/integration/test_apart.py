@@ -7,11 +7,15 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 
-from runner.writers.folder import Changed
+from runner.errors import LeaseLost
+from runner.load import DatasetState, Lease, Outcome, TableWork, Target
+from runner.writers.apart import StateApart
+from runner.writers.folder import Changed, Folder
 from runner.writers.postgres import Postgres
 from runner.writers.sqldocuments import SqlDocuments
 from tests.conftest import Cli, Database, Project
@@ -136,6 +140,114 @@ def hold(source: Database) -> Callable[[], None]:
     return take
 
 
+def test_rows_that_are_compared_by_hash_are_sent(project: Project, source: Database, cli: Cli) -> None:
+    project.job(_JOB.format(state="state", mode="incremental"))
+    for last in (100, 150, 200):
+        assert cli("backfill", "job.yml", "--verify", "hash").code == 0
+        assert project.query("select count(*) from raw.orders") == [(last,)]
+        source.execute(_FILL.format(last + 1, last + 50))
+    assert cli("backfill", "job.yml").code == 0
+    assert cli("verify", "job.yml").code == 0
+
+
+def test_rows_that_came_before_state_was_moved_are_sent(project: Project, source: Database, cli: Cli) -> None:
+    project.job(_JOB.format(state="destination", mode="incremental"))
+    assert cli("backfill", "job.yml").code == 0
+    project.job(_JOB.format(state="state", mode="incremental"))
+    for how in ("hash", "counts"):
+        source.execute("insert into orders select max(id) + 1, 'n', max(at) + interval '1s' from orders")
+        assert cli("backfill", "job.yml", "--verify", how).code == 0
+    assert project.query("select count(*) from raw.orders") == [(102,)]
+
+
+def test_what_is_damaged_is_repaired(project: Project, source: Database, cli: Cli) -> None:
+    project.job(_JOB.format(state="state", mode="incremental"))
+    for _ in range(2):
+        assert cli("backfill", "job.yml", "--verify", "hash").code == 0
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute("update raw.orders set note = 'damaged' where id = 7")
+    assert cli("verify", "job.yml", "--repair", "--yes").code == 0
+    assert project.query("select note from raw.orders where id = 7") == [("n",)]
+    assert cli("verify", "job.yml").code == 0
+
+
+def test_a_rule_for_deletes_is_followed_although_the_rows_are_the_same(
+    project: Project, source: Database, cli: Cli
+) -> None:
+    source.execute("alter table orders add column gone boolean", "update orders set gone = true where id = 100")
+    project.job(_JOB.format(state="state", mode="incremental"))
+    for _ in range(2):
+        assert cli("backfill", "job.yml").code == 0
+    project.job(_JOB.format(state="state", mode="incremental, deletes: {column: gone}, on_delete: hard"))
+    assert cli("backfill", "job.yml").code == 0
+    assert project.query("select count(*) from raw.orders") == [(99,)]
+
+
+def test_somebody_without_the_same_state_is_noticed_and_the_run_goes_on(
+    project: Project, source: Database, cli: Cli
+) -> None:
+    project.job(_JOB.format(state="state", mode="append"))
+    assert cli("backfill", "job.yml").code == 0
+    source.execute(_FILL.format(101, 110))
+    project.job(_JOB.format(state="destination", mode="append"), "other.yml")
+    assert cli("backfill", "other.yml").code == 0
+    source.execute(_FILL.format(111, 120))
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 3
+    assert "planned anew" in answer.err
+    assert cli("backfill", "job.yml").code == 0
+    assert project.query("select count(*), count(distinct id) from raw.orders") == [(120, 120)]
+
+
+def test_a_lease_at_the_destination_stops_its_table_alone(project: Project, source: Database, cli: Cli) -> None:
+    source.execute("create table items (id int, at timestamptz not null default now())")
+    source.execute("insert into items select i from generate_series(1, 5) i")
+    job = _JOB.format(state="state", mode="append") + "  public.items: {mode: append, cursor: at}\n"
+    project.job(job)
+    assert cli("backfill", "job.yml").code == 0
+    source.execute(_FILL.format(101, 110), "insert into items select i from generate_series(6, 9) i")
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute(
+            "insert into raw._runner_leases values ('orders', 'somebody', 't', 'elsewhere', 1, epoch(now()) + 3600)"
+        )
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 3
+    assert project.query("select count(*) from raw.items") == [(9,)]
+    assert project.query("select count(*) from raw.orders") == [(100,)]
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute("delete from raw._runner_leases")
+    assert cli("backfill", "job.yml").code == 0
+    assert project.query("select count(*) from raw.orders") == [(110,)]
+
+
+def test_a_table_that_nobody_leased_any_more_fails_alone(source: Database, project: Project) -> None:
+    sent: list[str] = []
+
+    class Inner:
+        """A destination that takes everything."""
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            return lambda *_, **__: []
+
+        def read_state(self, run: str | None) -> DatasetState:
+            return DatasetState({}, {})
+
+        def apply(self, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+            sent.extend(work.target.name for work in works)
+            return [Outcome() for _ in works]
+
+    store = Folder(project.folder / "kept")
+    inner: Any = Inner()
+    writer = StateApart(inner, store)
+    lease = Lease("job", "run", "token", "here", 1)
+    assert writer.acquire(lease, ["x", "y"]) == []
+    store.write("_runner/leases/x.json", [json.dumps({"token": "another's"}).encode()])
+    works = [TableWork(Target(name, ())) for name in ("y", "x")]
+    outcomes = writer.apply(lease, works)
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), LeaseLost]
+    assert sent == ["y"]
+
+
 def test_the_doctor_looks_at_it_too(project: Project, source: Database, cli: Cli) -> None:
     project.job(_JOB.format(state="state", mode="incremental"))
     answer = cli("doctor", "job.yml")
@@ -149,6 +261,9 @@ def test_the_doctor_looks_at_it_too(project: Project, source: Database, cli: Cli
         ("postgresql://nobody:wrong@127.0.0.1:1/db", "does not answer"),
         ("{url: state, color: blue}", "state.color: unknown key"),
         ("ftp://host/state", "is of no known kind"),
+        ("host=127.0.0.1 port=1 user=nobody password=wrong dbname=state", "does not answer"),
+        ('{url: "postgresql://127.0.0.1:1/db", color: blue}', "state.color: unknown key"),
+        ("destinaton", "did you mean destination"),
     ],
 )
 def test_a_wrong_place_is_told_before_anything_starts(
@@ -160,6 +275,7 @@ def test_a_wrong_place_is_told_before_anything_starts(
     assert words in answer.err
     assert "wrong" not in answer.err
     assert not project.warehouse.exists()
+    assert not [path for path in project.folder.iterdir() if "wrong" in path.name]
 
 
 def test_a_document_is_replaced_only_as_it_was_read(source: Database) -> None:

@@ -77,7 +77,8 @@ def test_names_in_logs_are_constant():
 def test_sentences():
     assert make(RunStarted, resumed=False, rows=1234567).sentence() == "run text starts: 7 tables, about 1,234,567 rows"
     assert "resumes" in make(RunStarted, resumed=True, note="why").sentence()
-    assert make(TablePublished).sentence() == "text: published as text, 7 rows in 1.50 s"
+    assert make(TablePublished).sentence() == "text: nothing new, text is as it was"
+    assert make(TablePublished, still=False).sentence() == "text: published as text, 7 rows in 1.50 s"
     assert make(TablePublished, mark="5").sentence().endswith(", mark 5")
     assert make(Warned, table="", message="odd").sentence() == "odd"
 
