@@ -76,7 +76,11 @@ class RowLeases:
 
 
 class Claims(RowLeases):
-    """Leases where a changed row locks its table: claims are only added, and of a table's the earliest counts."""
+    """Leases where a changed row locks its table: claims are only added, and of a table's the earliest counts.
+
+    Two who ask at the same moment may both be told that they hold it, for a row shows up later than its time says. What
+    decides is the check before the commit.
+    """
 
     def acquire(self, cursor: Cursor, lease: Lease, tables: Sequence[str]) -> list[Held]:
         self._delete_dead(cursor, lease)

@@ -175,7 +175,8 @@ class SnowflakeWriter(WarehouseWriter):
         with contextlib.suppress(DestinationError):
             name = str(cursor.rows("select current_warehouse()")[0][0])
             for row in cursor.rows(f"show warehouses like {literal(name)}"):
-                return _CREDITS.get(str(row[3]).upper())
+                if str(row[0]) == name:
+                    return _CREDITS.get(str(row[3]).upper())
         return None
 
     def _has_schema(self, cursor: Cursor) -> bool:
@@ -191,7 +192,8 @@ class SnowflakeWriter(WarehouseWriter):
             "table": tables[0] if len(tables) == 1 else f"{len(tables)} tables",
         }
         self._tag(cursor, json.dumps(tag))
-        self._run = lease.run
+        # A path with a dash would need quotes.
+        self._run = lease.run.replace("-", "_")
         super().begin(cursor, lease, works, outcomes)
 
     def _tag(self, cursor: Cursor, tag: str) -> None:
@@ -241,12 +243,19 @@ class SnowflakeWriter(WarehouseWriter):
         )
         return {row[0].lower() for row in rows}
 
+    def unmark(self, cursor: Cursor, table: str) -> None:
+        cursor.execute(f"comment on table {table} is ''")
+
     def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str, *, anew: bool) -> None:
         made = f"create or replace table {table}" if anew else f"create table if not exists {table}"
         cursor.execute(f"{made} ({columns}) comment = {literal(MADE_FOR + load_id)}")
 
     def make_table(self, cursor: Cursor, table: str, columns: str) -> None:
         cursor.execute(f"create or replace table {table} ({columns})")
+
+    def typed(self, text: str, kind: str) -> str:
+        # Snowflake knows no offset of hours alone (docs.snowflake.com, "Date and time input and output formats").
+        return super().typed(re.sub(r"([+-]\d\d)$", r"\1:00", text) if kind == "TIMESTAMP_TZ" else text, kind)
 
     def widens(self, old: str, new: str) -> bool:
         if old == new:
@@ -334,7 +343,8 @@ class SnowflakeWriter(WarehouseWriter):
     def _grants(self, cursor: Cursor, role: str, *, exists: bool) -> list[tuple[str, str, str]]:
         """Compare the role's grants with those that loading takes."""
         try:
-            rows = cursor.rows(f"show grants to role {quote(role)}")
+            assert isinstance(cursor, _SnowflakeCursor)
+            rows = cursor.raw(f"show grants to role {quote(role)}")
         except DestinationError as error:
             return [("warn", f"the grants of {role} cannot be listed: {error.message}", "")]
         # docs.snowflake.com, SHOW GRANTS: created_on, privilege, granted_on, name, …

@@ -76,6 +76,11 @@ def login_arguments(config: SnowflakeConfig, dataset: str, folder: Path) -> dict
             "LOCK_TIMEOUT": _LOCK_SECONDS,
             "QUERY_TAG": json.dumps({"application": "orchestra-runner", "dataset": dataset}),
             "CLIENT_TELEMETRY_ENABLED": False,
+            # What a killed client had sent must not go on without it.
+            "ABORT_DETACHED_QUERY": True,
+            "TIMESTAMP_INPUT_FORMAT": "AUTO",
+            "DATE_INPUT_FORMAT": "AUTO",
+            "TIME_INPUT_FORMAT": "AUTO",
         },
     }
     if config.workload_identity:
@@ -164,7 +169,7 @@ def translated(error: Any) -> RunnerError:
         return DestinationBusy(f"Snowflake: {text}")
     if number in (3001, 3041):
         return ReadOnly(f"Snowflake: {text}")
-    if number in (606, 57014):
+    if number == 606:
         return DestinationError(f"Snowflake: {text}", guidance="Name a warehouse that the role may use.")
     return DestinationError(f"Snowflake: {text}")
 

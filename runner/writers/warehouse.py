@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from runner.errors import LeaseLost, RunnerError
 from runner.load import (
     DELETED_AT,
+    RENEW_SECONDS,
     ChunkLoad,
     Cost,
     DatasetState,
@@ -48,6 +50,8 @@ class WarehouseWriter(TransactionalWriter):
 
     def __init__(self, dataset: str) -> None:
         super().__init__(dataset)
+        self._renewed = time.monotonic()
+        self._made: list[str] = []
         self._before: dict[str, dict[str, str] | None] = {}
         self._keys: dict[str, str] = {}
         self._left: list[str] = []
@@ -70,6 +74,10 @@ class WarehouseWriter(TransactionalWriter):
     @abc.abstractmethod
     def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str, *, anew: bool) -> None:
         """Create a table that a load will publish, and say so in its comment; anew: in place of one that never was."""
+
+    @abc.abstractmethod
+    def unmark(self, cursor: Cursor, table: str) -> None:
+        """Take away the comment of a table that was made for a load: the load is on record."""
 
     @abc.abstractmethod
     def spent(self) -> Cost:
@@ -105,17 +113,23 @@ class WarehouseWriter(TransactionalWriter):
         return outcomes
 
     def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
-        self._before, self._keys, self._left, self._uploaded = {}, {}, [], []
+        self._before, self._keys, self._left, self._uploaded, self._made = {}, {}, [], [], []
         books = Books(self, cursor, lease, works)
         for work, outcome in zip(works, outcomes, strict=True):
             books.check_lease(work.target)
             if work.publication is None or not books.is_published(work.publication):
                 self._make_ready(cursor, books, work, outcome)
+        self._keep(cursor, lease)
         cursor.execute("begin")
 
     def _make_ready(self, cursor: Cursor, books: Books, work: TableWork, outcome: Outcome) -> None:
         """Make the tables of a work and upload its files: what is done outside of its transaction."""
         target, publication = work.target, work.publication
+        done = books.receipts[target.name]
+        fresh = work.fresh or not done
+        if fresh and self.existing_columns(cursor, target.stage):
+            # Whoever publishes the table holds its rows: to make it anew would not wait for them, and this does.
+            cursor.execute(f"delete from {self.name(target.stage)}")
         if publication is not None:
             existing = self.existing_columns(cursor, target.name).get(target.name)
             left = existing is not None and books.newest(target) is None and target.name in self.unpublished(cursor)
@@ -126,6 +140,7 @@ class WarehouseWriter(TransactionalWriter):
             if existing is None:
                 table, columns = self.name(target.name), self.columns(target)
                 self.make_published(cursor, table, columns, publication.load_id, anew=left)
+                self._made.append(table)
             else:
                 if publication.schema == "freeze":
                     publisher.note_changes(existing)
@@ -133,8 +148,7 @@ class WarehouseWriter(TransactionalWriter):
                 super().fit_columns(cursor, target, existing)
             if publication.deletion is not None and publication.deletion.column is None:
                 self._make_keys(cursor, target, publication.deletion)
-        done = books.receipts[target.name]
-        if work.fresh or not done:
+        if fresh:
             if done:
                 # First: receipts without rows would be believed.
                 self._forget(cursor, target)
@@ -142,8 +156,18 @@ class WarehouseWriter(TransactionalWriter):
             done = {}
         for chunk in work.chunks:
             if done.get(chunk.id) != chunk.epoch and chunk.files:
+                self._keep(cursor, books.lease)
                 self.upload(cursor, chunk)
                 self._uploaded.append(chunk)
+
+    def _keep(self, cursor: Cursor, lease: Lease) -> None:
+        """Renew the leases if that is due: the loader waits for a package, which may take longer than they last.
+
+        Claims that ran out come to life again unless somebody asked for the table, who deletes them.
+        """
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            self.leases.renew(cursor, lease)
+            self._renewed = time.monotonic()
 
     def _make_keys(self, cursor: Cursor, target: Target, deletion: Deletion) -> None:
         if not deletion.hard and DELETED_AT not in self.existing_columns(cursor, target.name)[target.name]:
@@ -180,19 +204,26 @@ class WarehouseWriter(TransactionalWriter):
         if table == "_dlt_version":
             cursor.execute(f"update {self.name(table)} set version = version where schema_name = ?", [self.dataset])
 
+    def renew(self, lease: Lease) -> None:
+        super().renew(lease)
+        self._renewed = time.monotonic()
+
+    def published_twice(self, published: Sequence[Target]) -> str:
+        """Return the query of tables that have two history rows of the newest number: two published them at once."""
+        states, listed = self.name("_runner_state"), ", ".join(literal(target.name) for target in published)
+        return (
+            f"select table_name from (select table_name, seq, count(*) as rows_of_it, max(max(seq)) over (partition by "
+            f"table_name) as newest from {states} where table_name in ({listed}) group by table_name, seq) s "
+            "where seq = newest and rows_of_it > 1"
+        )
+
     def commit(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
         published = [work.target for work in works if work.publication is not None]
+        self._keep(cursor, lease)
         held = self.leases.held(cursor, lease, [work.target.name for work in works])
         lost = [work.target.name for work in works if work.target.name not in held]
         if not lost and published:
-            listed = ", ".join(literal(target.name) for target in published)
-            lost = [
-                row[0]
-                for row in cursor.rows(
-                    f"select table_name from {self.name('_runner_state')} where table_name in ({listed}) "
-                    "group by table_name, seq having count(*) > 1"
-                )
-            ]
+            lost = [row[0] for row in cursor.rows(self.published_twice(published))]
         if lost:
             raise LeaseLost(table=lost[0])
         cursor.execute("commit")
@@ -204,6 +235,8 @@ class WarehouseWriter(TransactionalWriter):
         with contextlib.suppress(RunnerError):
             for table in self._left:
                 cursor.execute(f"drop table if exists {table}")
+            for table in self._made:
+                self.unmark(cursor, table)
             for target in published:
                 cursor.execute(f"delete from {self.name('_runner_plans')} where table_name = ?", [target.name])
         for chunk in self._uploaded:

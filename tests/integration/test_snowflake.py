@@ -282,6 +282,34 @@ def test_of_two_claims_the_earlier_holds_and_a_dead_one_does_not(warehouse: Ware
     writer.close()
 
 
+def test_a_package_that_takes_long_keeps_its_own_lease(warehouse: Warehouse) -> None:
+    writer = warehouse.writer()
+    writer.prepare()
+    lease = Lease("job", "run-1", "token-1", "here", 1)
+    assert writer.acquire(lease, ["orders"]) == []
+    warehouse.rows("update raw._runner_leases set expires_at = 1")
+    writer._renewed -= 60
+    with writer.session() as cursor:
+        assert writer.leases.held(cursor, lease, ["orders"]) == set()
+        writer._keep(cursor, lease)
+        assert writer.leases.held(cursor, lease, ["orders"]) == {"orders"}
+    writer.close()
+
+
+def test_a_table_is_no_load_s_own_once_it_is_published(warehouse: Warehouse, cli: Cli) -> None:
+    warehouse.job("public.orders: {mode: full}")
+    assert cli("backfill", "job.yml").code == 0
+    comments = (
+        "select count(*) from information_schema.tables where table_name = 'ORDERS' and comment like '%made for%'"
+    )
+    assert warehouse.rows(comments) == [(0,)]
+    # So that who deletes the history by hand is asked, and the table is not taken for a leftover.
+    warehouse.rows("delete from raw._runner_state")
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 1
+    assert "adopt" in answer.out
+
+
 def test_whoever_lost_the_lease_does_not_publish(
     warehouse: Warehouse, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
