@@ -38,6 +38,7 @@ from runner.writers import bigquerysql as dialect
 from runner.writers.bigqueryjobs import LEASE_LOST, DeferredCursor, Jobs, MissingDataset
 from runner.writers.books import Books
 from runner.writers.cursor import Cursor
+from runner.writers.publication import CHUNK
 from runner.writers.registry import RegistryClient
 from runner.writers.rowleases import Claims
 from runner.writers.warehouse import MADE_FOR, WarehouseWriter
@@ -195,6 +196,10 @@ class BigQueryWriter(WarehouseWriter):
     def make_table(self, cursor: Cursor, table: str, columns: str) -> None:
         cursor.execute(f"create or replace table {table} ({columns}) options(description = {literal(self._mark)})")
 
+    def create_stage(self, cursor: Cursor, target: Target, *, named: bool) -> None:
+        """Make it with a column for the chunk's id: what is staged is durable before it is published, if it ever is."""
+        super().create_stage(cursor, target, named=True)
+
     # Files.
 
     def upload(self, cursor: Cursor, chunk: ChunkLoad) -> None:
@@ -220,7 +225,7 @@ class BigQueryWriter(WarehouseWriter):
 
     def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
         landed = dialect.landing_names([column.source for column in target.columns])
-        names = ", ".join([quote(column.name) for column in target.columns] + ["_runner_chunk"] * named)
+        names = ", ".join([*(quote(column.name) for column in target.columns), CHUNK])
         values = [
             # Numbers that a double does not hold are rounded: there is no other number in BigQuery's JSON.
             f"parse_json({name}, wide_number_mode => 'round')" if column.json else name
@@ -228,7 +233,7 @@ class BigQueryWriter(WarehouseWriter):
             for name in [quote(landed[column.source])]
         ]
         for chunk in chunks:
-            given = ", ".join([*values, literal(chunk.id)] if named else values)
+            given = ", ".join([*values, literal(chunk.id)])
             for file in chunk.files:
                 landing = self.name(self._landing(chunk, file))
                 cursor.execute(f"insert into {stage} ({names}) select {given} from {landing}")

@@ -29,13 +29,15 @@ from connectors.testing.server import PostgresServer
 from runner.crash import POINTS, VARIABLE
 
 if TYPE_CHECKING:
-    from tests.servers import FakeSnowflake
+    from tests.servers import FakeBigQuery, FakeSnowflake
 
 MODES = ("full", "append", "incremental", "snapshot")
-DESTINATIONS = ("duckdb", "postgres", "filesystem", "snowflake")
+DESTINATIONS = ("duckdb", "postgres", "filesystem", "snowflake", "bigquery")
 # An emulator's database cannot be copied: each of its cells does a first run of its own, and so has a smaller sample.
-_EMULATED = ("snowflake",)
-_REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",)}
+_EMULATED = ("snowflake", "bigquery")
+_REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",), "bigquery": ("snapshot",)}
+# Rows are not hashed there.
+_COUNTED = ("bigquery",)
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 # Reached only where a table has several chunks, or is new: the first run is the one to kill.
 _FIRST_RUN = ("load-committed", "load-recorded", "register-begun", "register-committed")
@@ -103,7 +105,7 @@ class Bench:
     folder: Path
     database: str
     cell: Cell
-    snowflake: FakeSnowflake | None = None
+    emulator: FakeSnowflake | FakeBigQuery | None = None
     warehouse: str = ""
 
     @property
@@ -133,8 +135,9 @@ class Bench:
         environ.pop(VARIABLE, None)
         if crash is not None:
             environ[VARIABLE] = crash
+        verify = "counts" if self.cell.destination in _COUNTED else "hash"
         return subprocess.run(
-            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", "hash", "--quiet"],
+            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", verify, "--quiet"],
             cwd=self.folder,
             env=environ,
             capture_output=True,
@@ -158,8 +161,9 @@ class Bench:
         query = f"select {_COLUMNS} from raw.orders{where}"
         if self.cell.destination == "postgres":
             return self.rows(query)
-        if self.snowflake is not None:
-            return self.snowflake.rows(self.warehouse, query.upper())
+        if self.emulator is not None:
+            spelled = query.upper() if self.cell.destination == "snowflake" else query.replace('"', "`")
+            return self.emulator.rows(self.warehouse, spelled)
         if self.cell.destination == "duckdb":
             with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
                 return connection.execute(query).fetchall()
@@ -184,9 +188,10 @@ class Matrix:
         folder: Where the cells' folders go.
     """
 
-    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, folder: Path) -> None:
+    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, bigquery: FakeBigQuery, folder: Path) -> None:
         self._server = server
         self._snowflake = snowflake
+        self._bigquery = bigquery
         self._folder = folder
         self._made: dict[tuple[str, str], Bench] = {}
 
@@ -271,8 +276,11 @@ class Matrix:
         cursor = ", cursor: at" if cell.mode in ("append", "incremental") else ""
         destination = _SPECS.get(cell.destination)
         if destination is None:
-            bench.snowflake, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
-            options = {**self._snowflake.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
+            if cell.destination == "snowflake":
+                bench.emulator, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
+            else:
+                bench.emulator, bench.warehouse = self._bigquery, self._bigquery.make_project()
+            options = {**bench.emulator.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
             destination = json.dumps(options)
         (folder / "job.yml").write_text(
             'name: crash\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\n'
@@ -322,11 +330,16 @@ def main() -> int:
         for problem in problems:
             print(f"{asked.document}: {problem}; run `make matrix`", file=sys.stderr)
         return int(bool(problems))
-    from tests.servers import fake_snowflake
+    from tests.servers import fake_bigquery, fake_snowflake
 
     results: dict[Cell, str] = {}
-    with PostgresServer() as server, fake_snowflake() as snowflake, tempfile.TemporaryDirectory() as folder:
-        matrix = Matrix(server, snowflake, Path(folder))
+    with (
+        PostgresServer() as server,
+        fake_snowflake() as snowflake,
+        fake_bigquery() as bigquery,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        matrix = Matrix(server, snowflake, bigquery, Path(folder))
         for to in DESTINATIONS:
             for mode in MODES:
                 if to not in _EMULATED and not Cell("", mode, to).refused:
