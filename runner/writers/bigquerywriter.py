@@ -22,7 +22,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.errors import DestinationError, RunnerError
-from runner.load import RENEW_SECONDS, ChunkLoad, Lease, Outcome, TableWork, Target, TargetColumn
+from runner.load import RENEW_SECONDS, ChunkLoad, Held, Lease, Outcome, TableWork, Target, TargetColumn
 from runner.naming import literal, quote
 from runner.rowhash import Dialect
 from runner.writers import bigquerysql as dialect
@@ -83,7 +83,8 @@ class BigQueryWriter(WarehouseWriter):
         self._info = info
         self._jobs: Jobs | None = None
         self._born: datetime | None = None
-        self._project = self._run = ""
+        self._project = ""
+        self._lease: Lease | None = None
         self._renewed = 0.0
         self._stage_job = self._publish_job = ""
         self._unstaged: list[tuple[TableWork, Outcome]] = []
@@ -218,9 +219,12 @@ class BigQueryWriter(WarehouseWriter):
                 client.create_table(table, exists_ok=True, retry=jobs.retry)
             with _readable(file, names) as opened:
                 jobs.load(opened, place, fields)
+            if self._lease is not None:
+                self._renew_late(self._lease)
 
     def _landing(self, chunk: ChunkLoad, file: Path) -> str:
-        of_it = json.dumps([self._run, chunk.id, chunk.epoch, file.name])
+        run = self._lease.run if self._lease is not None else ""
+        of_it = json.dumps([run, chunk.id, chunk.epoch, file.name])
         return "_runner_land_" + hashlib.blake2b(of_it.encode(), digest_size=8).hexdigest()
 
     def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
@@ -254,7 +258,7 @@ class BigQueryWriter(WarehouseWriter):
 
     def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
         jobs = self._connect()
-        self._run = lease.run
+        self._lease = lease
         tables = [work.target.source_table for work in works]
         named = {
             "job": lease.job,
@@ -271,11 +275,7 @@ class BigQueryWriter(WarehouseWriter):
         self._unstaged = list(zip(works, outcomes, strict=True))
         super().begin(cursor, lease, works, outcomes)
         self._sign(cursor, jobs, works)
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
-            # The loader renews between packages, and the files of one may have taken long.
-            with self.session() as at:
-                self.leases.renew(at, lease)
-            self._renewed = time.monotonic()
+        self._renew_late(lease)
 
     @property
     def _mark(self) -> str:
@@ -323,6 +323,7 @@ class BigQueryWriter(WarehouseWriter):
             cursor.flush(self._stage_job)
 
     def _require_leases(self, cursor: DeferredCursor, lease: Lease, works: Sequence[TableWork]) -> None:
+        self._renew_late(lease)
         held = self.leases.condition(lease, [work.target.name for work in works])
         cursor.require(dialect.assertion(held, LEASE_LOST), first=True)
 
@@ -340,6 +341,15 @@ class BigQueryWriter(WarehouseWriter):
             cursor.flush(self._publish_job)
         cursor.execute("commit")
         self._tidy(cursor, published)
+
+    def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
+        self._renewed = time.monotonic()
+        return super().acquire(lease, tables)
+
+    def _renew_late(self, lease: Lease) -> None:
+        """Prolong the leases where the files or rows of a package took long: the loader renews between packages."""
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            self.renew(lease)
 
     def renew(self, lease: Lease) -> None:
         super().renew(lease)
@@ -363,9 +373,16 @@ class BigQueryWriter(WarehouseWriter):
         return True
 
     def registry_client(self) -> RegistryClient:
-        credentials: dict[str, Any] = dict(self._info or {})
-        if self._project:
-            credentials["project_id"] = self._project
+        """Return how dlt reaches the dataset.
+
+        Raises:
+            DestinationError: It does not: it would write to Google and not to the endpoint.
+        """
+        if self._config.api_endpoint:
+            raise DestinationError("dlt cannot be told about another endpoint of BigQuery.")
+        credentials: str | dict[str, Any] = {"project_id": self._project}
+        if self._info is not None:
+            credentials = json.dumps({**self._info, "project_id": self._project})
         return RegistryClient("bigquery", credentials, self.dataset, contextlib.nullcontext)
 
     # Checks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -377,20 +378,20 @@ def test_a_job_that_failed_leaves_its_number_to_it(warehouse: Warehouse) -> None
     writer.close()
 
 
-def test_what_was_killed_is_waited_for(
-    warehouse: Warehouse, database: Database, cli: Cli, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["stage", "publish"])
+@pytest.mark.parametrize("again", ["at once", "elsewhere"])
+def test_a_script_whose_answer_is_lost_is_not_sent_again(
+    warehouse: Warehouse, project: Project, cli: Cli, monkeypatch: pytest.MonkeyPatch, what: str, again: str
 ) -> None:
-    """The client dies when its script is on its way: what the script did is found and not done again."""
     warehouse.job("public.orders: {mode: append, cursor: at}")
-    plain = Jobs.script
-    settle = Jobs.settle
+    plain, settle = Jobs.script, Jobs.settle
     settled: list[str] = []
 
     def cut(self: Jobs, sql: str, name: str) -> None:
         plain(self, sql, name)
-        if name.startswith("runner-stage-"):
+        if name.startswith(f"runner-{what}-"):
             monkeypatch.setattr(Jobs, "script", plain)
-            raise DestinationDown("the answer was lost")
+            raise (DestinationDown if again == "at once" else DestinationError)("the answer was lost")
 
     def noted(self: Jobs, name: str) -> None:
         settled.append(name)
@@ -399,9 +400,31 @@ def test_what_was_killed_is_waited_for(
     monkeypatch.setattr(Jobs, "script", cut)
     monkeypatch.setattr(Jobs, "settle", noted)
     answer = cli("backfill", "job.yml")
+    if again == "elsewhere":
+        # Another machine, which has nothing of the first one's but the job file.
+        assert answer.code == 1
+        shutil.rmtree(project.folder / ".runner")
+        answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.out + answer.err
-    assert any(name.startswith("runner-stage-") for name in settled)
+    assert any(name.startswith(f"runner-{what}-") for name in settled)
     assert warehouse.rows("select count(*), count(distinct id) from raw.orders") == [(3000, 3000)]
+
+
+def test_a_lease_is_renewed_before_a_script_that_comes_late(
+    warehouse: Warehouse, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.job("public.orders: {mode: full}")
+    upload = BigQueryWriter.upload
+
+    def slow(self: BigQueryWriter, cursor: Any, chunk: Any) -> None:
+        upload(self, cursor, chunk)
+        warehouse.rows("update raw._runner_leases set expires_at = 1 where true")
+        self._renewed -= 60
+
+    monkeypatch.setattr(BigQueryWriter, "upload", slow)
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 0, answer.out + answer.err
+    assert warehouse.rows("select count(*) from raw.orders") == [(3000,)]
 
 
 def test_nothing_is_read_that_is_about_to_change(warehouse: Warehouse) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from google.api_core.exceptions import BadRequest, NotFound, from_http_status
 
 from runner.errors import (
     CredentialsRejected,
@@ -218,6 +219,38 @@ def test_what_is_rolled_back_is_never_sent() -> None:
     assert [sql for sql, *_ in client.sent] == ["select 2"]
 
 
+class _UnderWay:
+    """A job that is under way until somebody waits for it."""
+
+    state = "RUNNING"
+    error_result: dict[str, str] | None = None
+
+    def __init__(self, job_id: str, *, fails: bool) -> None:
+        self.job_id = job_id
+        self._fails = fails
+
+    def result(self, **_: Any) -> list[Any]:
+        self.state = "DONE"
+        if self._fails:
+            self.error_result = {"reason": "invalidQuery"}
+            raise BadRequest("it failed")
+        return []
+
+
+def test_every_job_of_a_name_is_waited_for() -> None:
+    jobs, client = _jobs()
+    under_way = {"n-0": _UnderWay("n-0", fails=True), "n-1": _UnderWay("n-1", fails=False)}
+
+    def get_job(job_id: str, **_: Any) -> _UnderWay:
+        if job_id not in under_way:
+            raise NotFound(job_id)
+        return under_way[job_id]
+
+    client.get_job = get_job  # type: ignore[attr-defined]
+    jobs.settle("n")
+    assert [job.state for job in under_way.values()] == ["DONE", "DONE"]
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "message", "kind"),
     [
@@ -231,8 +264,6 @@ def test_what_is_rolled_back_is_never_sent() -> None:
     ],
 )
 def test_errors_say_what_to_do(status: int, reason: str, message: str, kind: type[Exception]) -> None:
-    from google.api_core.exceptions import from_http_status
-
     jobs, _ = _jobs(from_http_status(status, message, errors=[{"reason": reason, "message": message}]))
     with pytest.raises(kind) as caught:
         jobs.rows("select 1")
