@@ -319,8 +319,22 @@ class BigQueryWriter(WarehouseWriter):
                 super()._stage(cursor, books, one, its)
         books.write_receipts()
         if cursor.keeps and unstaged:
-            self._require_leases(cursor, books.lease, [one for one, _ in unstaged])
+            works = [one for one, _ in unstaged]
+            if new := self._receipts(books, works):
+                # A request that was given up may arrive after the one that took its place.
+                cursor.require(dialect.assertion(f"not exists ({new})", "concurrent update of staging"), first=True)
+            self._require_leases(cursor, books.lease, works)
             cursor.flush(self._stage_job)
+
+    def _receipts(self, books: Books, works: Sequence[TableWork]) -> str:
+        """Return the query of the receipts that are about to be written; an empty string where there are none."""
+        new = [
+            f"(table_name = {literal(work.target.name)} and chunk = {literal(chunk.id)} and epoch = {chunk.epoch})"
+            for work in works
+            for chunk in work.chunks
+            if books.receipts[work.target.name].get(chunk.id) != chunk.epoch
+        ]
+        return f"select 1 from {self.name('_runner_chunks')} where {' or '.join(new)}" if new else ""
 
     def _require_leases(self, cursor: DeferredCursor, lease: Lease, works: Sequence[TableWork]) -> None:
         self._renew_late(lease)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from runner.errors import DestinationDown, DestinationError, LeaseLost
+from runner.errors import DestinationBusy, DestinationDown, DestinationError, LeaseLost
 from runner.load import Lease
 from runner.writers.bigquery import BigQuery
 from runner.writers.bigqueryjobs import Jobs
@@ -361,6 +361,28 @@ def test_a_publication_that_is_sent_twice_is_one_job(
     assert len(sent) == 1
     assert _jobs(warehouse, sent[0]) == [f"{sent[0]}-0"]
     assert warehouse.rows("select count(*) from raw.orders") == [(3000,)]
+
+
+def test_rows_that_are_staged_twice_are_refused(
+    warehouse: Warehouse, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.job("public.orders: {mode: full}")
+    plain = Jobs.script
+    refused: list[str] = []
+
+    def late(self: Jobs, sql: str, name: str) -> None:
+        plain(self, sql, name)
+        if name.startswith("runner-stage-"):
+            with pytest.raises(DestinationBusy):
+                plain(self, sql, f"{name}-late")
+            refused.append(name)
+
+    # A request that was given up arrives after the one that took its place.
+    monkeypatch.setattr(Jobs, "script", late)
+    answer = cli("backfill", "job.yml", "--verify", "none")
+    assert answer.code == 0, answer.out + answer.err
+    assert refused
+    assert warehouse.rows("select count(*), count(distinct id) from raw.orders") == [(3000, 3000)]
 
 
 def test_a_job_that_failed_leaves_its_number_to_it(warehouse: Warehouse) -> None:
