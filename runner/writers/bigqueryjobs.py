@@ -56,7 +56,7 @@ class Jobs:
         self.client = client
         self.labels: Mapping[str, str] = {}
         self._most = most
-        self._running: str | None = None
+        self._running: set[str] = set()
         self._contacted = False
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -131,8 +131,8 @@ class Jobs:
             self._result(job)
 
     def interrupt(self) -> None:
-        """Cancel the job under way; from another thread."""
-        if (running := self._running) is not None:
+        """Cancel the jobs under way; from another thread."""
+        for running in list(self._running):
             with contextlib.suppress(Exception):
                 self.client.cancel_job(running, retry=self._retry, timeout=_CONTACT_SECONDS)
 
@@ -162,12 +162,12 @@ class Jobs:
         return config
 
     def _result(self, job: Any) -> list[tuple[Any, ...]]:
-        self._running = job.job_id
+        self._running.add(job.job_id)
         try:
             found = job.result(retry=self._retry)
             return [tuple(row.values()) for row in found] if hasattr(found, "total_rows") else []
         finally:
-            self._running = None
+            self._running.discard(job.job_id)
 
     def _ended_well(self, job_id: str) -> bool:
         from google.api_core.exceptions import GoogleAPICallError

@@ -23,6 +23,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ _JOB_NAME = re.compile(r"runner-(?:stage|publish)-[0-9a-f]{32}")
 # A group changes two tables for each of its tables, and some of the books.
 _GROUP_TABLES = 40
 _LANDING_DAYS = 1
+_LOADS = 8
 
 
 class BigQueryWriter(WarehouseWriter):
@@ -87,6 +89,7 @@ class BigQueryWriter(WarehouseWriter):
         self._lease: Lease | None = None
         self._renewed = 0.0
         self._stage_job = self._publish_job = ""
+        self._unloaded: list[tuple[ChunkLoad, Path]] = []
         self._unstaged: list[tuple[TableWork, Outcome]] = []
 
     # The connection.
@@ -204,23 +207,29 @@ class BigQueryWriter(WarehouseWriter):
     # Files.
 
     def upload(self, cursor: Cursor, chunk: ChunkLoad) -> None:
-        """Load each file into a table of its own: to do it again is to do the same."""
+        """Note that it is to be loaded: a job takes seconds, whatever its size, so those of a package run together."""
+        self._unloaded += [(chunk, file) for file in chunk.files]
+
+    def _load(self, jobs: Jobs, lease: Lease) -> None:
+        unloaded, self._unloaded = self._unloaded, []
+        with ThreadPoolExecutor(_LOADS) as pool:
+            for _ in pool.map(lambda one: self._load_file(jobs, *one), unloaded):
+                self._renew_late(lease)
+
+    def _load_file(self, jobs: Jobs, chunk: ChunkLoad, file: Path) -> None:
+        """Load a file into a table of its own: to do it again is to do the same."""
         from google.cloud import bigquery
 
-        jobs = self._connect()
-        for file in chunk.files:
-            schema = pq.read_schema(file)
-            names = dialect.landing_names(schema.names)
-            fields = [_field(names[field.name], dialect.arrow_type(field.type, field.name)) for field in schema]
-            place = f"{self._project}.{self.dataset}.{self._landing(chunk, file)}"
-            table = bigquery.Table(place, schema=fields)
-            table.expires = datetime.now(UTC) + timedelta(days=_LANDING_DAYS)
-            with jobs.call() as client:
-                client.create_table(table, exists_ok=True, retry=jobs.retry)
-            with _readable(file, names) as opened:
-                jobs.load(opened, place, fields)
-            if self._lease is not None:
-                self._renew_late(self._lease)
+        schema = pq.read_schema(file)
+        names = dialect.landing_names(schema.names)
+        fields = [_field(names[field.name], dialect.arrow_type(field.type, field.name)) for field in schema]
+        place = f"{self._project}.{self.dataset}.{self._landing(chunk, file)}"
+        table = bigquery.Table(place, schema=fields)
+        table.expires = datetime.now(UTC) + timedelta(days=_LANDING_DAYS)
+        with jobs.call() as client:
+            client.create_table(table, exists_ok=True, retry=jobs.retry)
+        with _readable(file, names) as opened:
+            jobs.load(opened, place, fields)
 
     def _landing(self, chunk: ChunkLoad, file: Path) -> str:
         run = self._lease.run if self._lease is not None else ""
@@ -273,7 +282,9 @@ class BigQueryWriter(WarehouseWriter):
         identity = json.dumps([self._project, self.dataset, str(self._born), loads])
         self._publish_job = f"runner-publish-{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}"
         self._unstaged = list(zip(works, outcomes, strict=True))
+        self._unloaded = []
         super().begin(cursor, lease, works, outcomes)
+        self._load(jobs, lease)
         self._sign(cursor, jobs, works)
         self._renew_late(lease)
 
@@ -355,6 +366,19 @@ class BigQueryWriter(WarehouseWriter):
             cursor.flush(self._publish_job)
         cursor.execute("commit")
         self._tidy(cursor, published)
+
+    def _tidy(self, cursor: Cursor, published: Sequence[Target]) -> None:
+        """Drop what the transaction left, in one script: what stays behind is found and dropped by the next one."""
+        tidying = [f"drop table if exists {table}" for table in self._left]
+        if published:
+            listed = ", ".join(literal(target.name) for target in published)
+            tidying.append(f"delete from {self.name('_runner_plans')} where table_name in ({listed})")
+        self._left = []
+        # The rows are committed: a failure here must not be told as theirs.
+        with contextlib.suppress(RunnerError):
+            if tidying:
+                cursor.execute(";\n".join(tidying))
+        super()._tidy(cursor, [])
 
     def acquire(self, lease: Lease, tables: Iterable[str]) -> list[Held]:
         self._renewed = time.monotonic()

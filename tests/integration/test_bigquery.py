@@ -436,14 +436,14 @@ def test_a_lease_is_renewed_before_a_script_that_comes_late(
     warehouse: Warehouse, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warehouse.job("public.orders: {mode: full}")
-    upload = BigQueryWriter.upload
+    load = BigQueryWriter._load
 
-    def slow(self: BigQueryWriter, cursor: Any, chunk: Any) -> None:
-        upload(self, cursor, chunk)
+    def slow(self: BigQueryWriter, *arguments: Any) -> None:
+        load(self, *arguments)
         warehouse.rows("update raw._runner_leases set expires_at = 1 where true")
         self._renewed -= 60
 
-    monkeypatch.setattr(BigQueryWriter, "upload", slow)
+    monkeypatch.setattr(BigQueryWriter, "_load", slow)
     answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.out + answer.err
     assert warehouse.rows("select count(*) from raw.orders") == [(3000,)]
