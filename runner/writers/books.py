@@ -47,8 +47,9 @@ class Books:
             ids = ", ".join("?" * len(loads))
             found = cursor.rows(f"select load_id from {writer.name('_dlt_loads')} where load_id in ({ids})", loads)
             self._loaded = {row[0] for row in found}
-            last = f"select table_name, max(seq) from {states} where table_name in ({listed}) group by table_name"
-            newest = f"select table_name, seq, {STATE_COLUMNS} from {states} where (table_name, seq) in ({last})"
+            source = f"{states} where table_name in ({listed}) group by table_name"
+            last = writer.among("table_name, seq", "table_name, max(seq)", source)
+            newest = f"select table_name, seq, {STATE_COLUMNS} from {states} where {last}"
             for table, seq, *state in cursor.rows(newest, names):
                 self._newest[table] = seq, TableState(*state)
         self._forgotten: list[str] = []
@@ -102,16 +103,24 @@ class Books:
         """Write all of it; before the commit."""
         self._delete("_runner_chunks", self._forgotten)
         self._delete("_runner_plans", self._forgotten)
-        for table, (form, rows) in self._rows.items():
+        self._insert(*self._rows)
+        # A plan that was noted here and is carried out is none any more.
+        self._delete("_runner_plans", self._published)
+        self._forgotten, self._published = [], []
+
+    def write_receipts(self) -> None:
+        """Write what is in staging, where that is made durable before it is published."""
+        self._insert(*(table for table in self._rows if table in ("_runner_plans", _RECEIPTS)))
+
+    def _insert(self, *tables: str) -> None:
+        for table in tables:
+            form, rows = self._rows.pop(table)
             name, _, columns = table.partition(" ")
             values = ", ".join([form] * len(rows))
             self._cursor.execute(
                 f"insert into {self._writer.name(name)} {columns} values {values}",
                 [value for row in rows for value in row],
             )
-        # A plan that was noted here and is carried out is none any more.
-        self._delete("_runner_plans", self._published)
-        self._forgotten, self._published, self._rows = [], [], {}
 
     def _add(self, table: str, form: str, values: list[Any]) -> None:
         self._rows.setdefault(table, (form, []))[1].append(values)

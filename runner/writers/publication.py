@@ -227,7 +227,7 @@ class Publisher:
         present = self.writer.present(self.cursor, self.target)
         conditions = [f"{condition} and {present}" if present else condition for condition in conditions]
         if self.target.key and publication.mode != "append":
-            conditions.append(f"({self._key()}) in (select {self._key()} from {self.stage})")
+            conditions.append(self.writer.among(self._key(), self._key(), self.stage))
         replaced = Fingerprint()
         for condition in conditions:
             if carries:
@@ -321,7 +321,7 @@ class Publisher:
         self.outcome.deleted += self.cursor.rows(f"select count(*) from {self.stage} where {condition}")[0][0]
         if self.publication.mode != "append" and self.target.key and self.existing and not self.publication.replace:
             # The published row has to go although nothing takes its place.
-            gone = f"({self._key()}) in (select {self._key()} from {self.stage} where {condition})"
+            gone = self.writer.among(self._key(), self._key(), f"{self.stage} where {condition}")
             self._gone = self._hash_published(gone) if self._carries(staged) else Fingerprint()
             self.cursor.execute(f"delete from {self.table} where {gone}")
         if staged is not None:

@@ -119,6 +119,18 @@ class Claims(RowLeases):
             first[name] = min(first.get(name, (float("inf"), "")), (float(claimed), token))
         return {name for name, (_, token) in first.items() if token == lease.token}
 
+    def condition(self, lease: Lease, tables: Sequence[str]) -> str:
+        """Return the condition that held() returns all of the tables, for where it has to be part of a script."""
+        listed = ", ".join(literal(name) for name in tables)
+        living = (
+            f"select table_name, token, min(expires_at) as claimed from {self._table} where table_name in ({listed}) "
+            f"group by table_name, token having max(expires_at) >= {self._seconds}"
+        )
+        places = "row_number() over (partition by table_name order by claimed, token) as place"
+        first = f"select table_name, token, {places} from ({living}) l"
+        ours = f"select count(*) from ({first}) f where place = 1 and token = {literal(lease.token)}"
+        return f"({ours}) = {len(set(tables))}"
+
     def renew(self, cursor: Cursor, lease: Lease) -> None:
         cursor.execute(
             f"insert into {self._table} {_COLUMNS} "

@@ -58,7 +58,7 @@ PROMISES = {
 # Tables up to this size share a transaction: a commit takes longer than their rows.
 _SMALL_BYTES = 2**20
 
-# Text, bigint and double precision mean the same in every dialect; times are seconds since 1970.
+# Text, bigint and double precision mean the same in most dialects; times are seconds since 1970.
 TABLES = {
     "_runner_state": "table_name text not null, seq bigint not null, source text not null, "
     "source_table text not null, job text not null, run text not null, mode text not null, cursor_column text, "
@@ -89,6 +89,7 @@ class TransactionalWriter(abc.ABC):
     text_type = "text"
     timestamp_type = "timestamp with time zone"
     now = "now()"
+    microsecond = "interval '1 microsecond'"
     # The clock of all leases: seconds since 1970.
     seconds = "extract(epoch from now())"
     # Whether tables are made and altered in the transaction; else before it, for such a statement would commit it.
@@ -160,7 +161,7 @@ class TransactionalWriter(abc.ABC):
         """Create what is missing of the tables that hold the dataset's records."""
         existing = self.existing_columns(cursor)
         for table, columns in TABLES.items():
-            sql = columns.format(text=self.text_type)
+            sql = self.book_columns(columns)
             if not self.transactional_ddl:
                 # A warehouse keeps no keys, and rows that are only added would break them.
                 sql = sql.replace(" primary key", "")
@@ -171,6 +172,10 @@ class TransactionalWriter(abc.ABC):
             for column in sql.split(", "):
                 if column.split()[0] not in existing[table]:
                     cursor.execute(f"alter table {self.name(table)} add column {column}")
+
+    def book_columns(self, columns: str) -> str:
+        """Return the columns of a table of TABLES as the database spells their types."""
+        return columns.format(text=self.text_type)
 
     def read_state(self, run: str | None) -> DatasetState:
         with self.session() as cursor:
@@ -393,6 +398,10 @@ class TransactionalWriter(abc.ABC):
         """Return the types that the plan gives the columns."""
         return {column.name: self.sql_type(column) for column in target.columns}
 
+    def among(self, columns: str, values: str, source: str) -> str:
+        """Return the condition that columns have the values of one of the source's rows."""
+        return f"({columns}) in (select {values} from {source})"
+
     def typed(self, text: str, kind: str) -> str:
         """Return a literal of a type."""
         return f"cast({literal(text)} as {kind})"
@@ -540,7 +549,7 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(
             f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
             # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
-            f"select ?, ?, coalesce(greatest({self.now}, (select max(inserted_at) + interval '1 microsecond' "
+            f"select ?, ?, coalesce(greatest({self.now}, (select max(inserted_at) + {self.microsecond} "
             f"from {versions} where schema_name = ?)), {self.now}), ?, ?, ?",
             [
                 schema["version"],

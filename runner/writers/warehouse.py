@@ -119,7 +119,7 @@ class WarehouseWriter(TransactionalWriter):
             books.check_lease(work.target)
             if work.publication is None or not books.is_published(work.publication):
                 self._make_ready(cursor, books, work, outcome)
-        self._keep(cursor, lease)
+        self.keep(cursor, lease)
         cursor.execute("begin")
 
     def _make_ready(self, cursor: Cursor, books: Books, work: TableWork, outcome: Outcome) -> None:
@@ -156,11 +156,11 @@ class WarehouseWriter(TransactionalWriter):
             done = {}
         for chunk in work.chunks:
             if done.get(chunk.id) != chunk.epoch and chunk.files:
-                self._keep(cursor, books.lease)
+                self.keep(cursor, books.lease)
                 self.upload(cursor, chunk)
                 self._uploaded.append(chunk)
 
-    def _keep(self, cursor: Cursor, lease: Lease) -> None:
+    def keep(self, cursor: Cursor, lease: Lease) -> None:
         """Renew the leases if that is due: the loader waits for a package, which may take longer than they last.
 
         Claims that ran out come to life again unless somebody asked for the table, who deletes them.
@@ -219,7 +219,7 @@ class WarehouseWriter(TransactionalWriter):
 
     def commit(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
         published = [work.target for work in works if work.publication is not None]
-        self._keep(cursor, lease)
+        self.keep(cursor, lease)
         held = self.leases.held(cursor, lease, [work.target.name for work in works])
         lost = [work.target.name for work in works if work.target.name not in held]
         if not lost and published:

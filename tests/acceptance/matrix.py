@@ -29,16 +29,18 @@ from connectors.testing.server import PostgresServer
 from runner.crash import POINTS, VARIABLE
 
 if TYPE_CHECKING:
-    from tests.servers import FakeSnowflake
+    from tests.servers import FakeBigQuery, FakeSnowflake
 
 MODES = ("full", "append", "incremental", "snapshot")
 # "apart" is DuckDB with `state:` in a folder, and a machine that is lost with the kill: nothing of .runner/ is left.
-DESTINATIONS = ("duckdb", "apart", "postgres", "filesystem", "snowflake")
+DESTINATIONS = ("duckdb", "apart", "postgres", "filesystem", "snowflake", "bigquery")
 # An emulator's database cannot be copied: each of its cells does a first run of its own.
-_EMULATED = ("snowflake",)
+_EMULATED = ("snowflake", "bigquery")
+# Rows are not hashed there.
+_COUNTED = ("bigquery",)
 # The sample has one point of so many for these.
-_SAMPLED = {"apart": 2, "snowflake": 4}
-_REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",)}
+_SAMPLED = {"apart": 2, "snowflake": 4, "bigquery": 4}
+_REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",), "bigquery": ("snapshot",)}
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 # Reached only where a table has several chunks, or is new: the first run is the one to kill.
 _FIRST_RUN = ("load-committed", "load-recorded", "register-begun", "register-committed")
@@ -106,7 +108,7 @@ class Bench:
     folder: Path
     database: str
     cell: Cell
-    snowflake: FakeSnowflake | None = None
+    emulator: FakeSnowflake | FakeBigQuery | None = None
     warehouse: str = ""
 
     @property
@@ -136,8 +138,9 @@ class Bench:
         environ.pop(VARIABLE, None)
         if crash is not None:
             environ[VARIABLE] = crash
+        verify = "counts" if self.cell.destination in _COUNTED else "hash"
         return subprocess.run(
-            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", "hash", "--quiet"],
+            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", verify, "--quiet"],
             cwd=self.folder,
             env=environ,
             capture_output=True,
@@ -161,8 +164,9 @@ class Bench:
         query = f"select {_COLUMNS} from raw.orders{where}"
         if self.cell.destination == "postgres":
             return self.rows(query)
-        if self.snowflake is not None:
-            return self.snowflake.rows(self.warehouse, query.upper())
+        if self.emulator is not None:
+            spelled = query.upper() if self.cell.destination == "snowflake" else query.replace('"', "`")
+            return self.emulator.rows(self.warehouse, spelled)
         if self.cell.destination in ("duckdb", "apart"):
             with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
                 return connection.execute(query).fetchall()
@@ -188,9 +192,10 @@ class Matrix:
         folder: Where the cells' folders go.
     """
 
-    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, folder: Path) -> None:
+    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, bigquery: FakeBigQuery, folder: Path) -> None:
         self._server = server
         self._snowflake = snowflake
+        self._bigquery = bigquery
         self._folder = folder
         self._made: dict[tuple[str, str], Bench] = {}
 
@@ -277,8 +282,11 @@ class Matrix:
         cursor = ", cursor: at" if cell.mode in ("append", "incremental") else ""
         destination = _SPECS.get(cell.destination)
         if destination is None:
-            bench.snowflake, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
-            options = {**self._snowflake.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
+            if cell.destination == "snowflake":
+                bench.emulator, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
+            else:
+                bench.emulator, bench.warehouse = self._bigquery, self._bigquery.make_project()
+            options = {**bench.emulator.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
             destination = json.dumps(options)
         (folder / "job.yml").write_text(
             'name: crash\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\n'
@@ -316,11 +324,24 @@ def check(text: str) -> list[str]:
     return problems + [f"a cell says {cell!r}" for cell in sorted(red)]
 
 
+def committed(text: str) -> dict[Cell, str]:
+    """Return what the committed table says of each cell; a question mark where it has none."""
+    lines = text.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    known = {
+        (row[0].partition("**:")[0].strip("*"), column): cell
+        for row in rows[2:]
+        for column, cell in zip(rows[0][1:], row[1:], strict=True)
+    }
+    return {cell: known.get((cell.point, f"{cell.destination} {cell.mode}"), "?") for cell in cells()}
+
+
 def main() -> int:
     """Run all of it and write the table, or check it."""
     arguments = argparse.ArgumentParser(description="The crash matrix.")
     arguments.add_argument("document", type=Path)
     arguments.add_argument("--check", action="store_true", help="compare rows and columns; run nothing")
+    arguments.add_argument("--only", action="append", choices=DESTINATIONS, help="leave the other columns as they are")
     asked = arguments.parse_args()
     text = asked.document.read_text("utf-8")
     if asked.check:
@@ -328,19 +349,26 @@ def main() -> int:
         for problem in problems:
             print(f"{asked.document}: {problem}; run `make matrix`", file=sys.stderr)
         return int(bool(problems))
-    from tests.servers import fake_snowflake
+    from tests.servers import fake_bigquery, fake_snowflake
 
-    results: dict[Cell, str] = {}
-    with PostgresServer() as server, fake_snowflake() as snowflake, tempfile.TemporaryDirectory() as folder:
-        matrix = Matrix(server, snowflake, Path(folder))
+    results = committed(text)
+    wanted = [cell for cell in cells() if not asked.only or cell.destination in asked.only]
+    with (
+        PostgresServer() as server,
+        fake_snowflake() as snowflake,
+        fake_bigquery() as bigquery,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        matrix = Matrix(server, snowflake, bigquery, Path(folder))
         for to in DESTINATIONS:
             for mode in MODES:
-                if to not in _EMULATED and not Cell("", mode, to).refused:
+                needed = to not in _EMULATED and any(cell.destination == to for cell in wanted)
+                if needed and not Cell("", mode, to).refused:
                     matrix.prepare(mode, to)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for number, (cell, found) in enumerate(zip(cells(), pool.map(matrix.run, cells()), strict=True), 1):
+            for number, (cell, found) in enumerate(zip(wanted, pool.map(matrix.run, wanted), strict=True), 1):
                 results[cell] = found
-                print(f"{number}/{len(cells())} {cell.point} {cell.mode} {cell.destination}: {found}", flush=True)
+                print(f"{number}/{len(wanted)} {cell.point} {cell.mode} {cell.destination}: {found}", flush=True)
     before, _, rest = text.partition(BEGIN)
     asked.document.write_text(f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{rest.partition(END)[2]}", "utf-8")
     return int(any(found not in ("exact", "refused", "—") for found in results.values()))

@@ -11,7 +11,7 @@ from connectors.testing.server import PostgresServer
 from tests.acceptance.matrix import Cell, Matrix, check, sample
 
 if TYPE_CHECKING:
-    from tests.servers import FakeSnowflake
+    from tests.servers import FakeBigQuery, FakeSnowflake
 
 _ROOT = Path(__file__).parents[2]
 
@@ -25,8 +25,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def matrix(server: PostgresServer, snowflake_server: FakeSnowflake, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    return Matrix(server, snowflake_server, tmp_path_factory.mktemp("matrix"))
+def matrix(
+    server: PostgresServer,
+    snowflake_server: FakeSnowflake,
+    bigquery_server: FakeBigQuery,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Matrix:
+    return Matrix(server, snowflake_server, bigquery_server, tmp_path_factory.mktemp("matrix"))
 
 
 @pytest.mark.parametrize("cell", sample(), ids=lambda cell: f"{cell.point}-{cell.mode}-{cell.destination}")

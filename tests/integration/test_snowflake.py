@@ -291,7 +291,7 @@ def test_a_package_that_takes_long_keeps_its_own_lease(warehouse: Warehouse) -> 
     writer._renewed -= 60
     with writer.session() as cursor:
         assert writer.leases.held(cursor, lease, ["orders"]) == set()
-        writer._keep(cursor, lease)
+        writer.keep(cursor, lease)
         assert writer.leases.held(cursor, lease, ["orders"]) == {"orders"}
     writer.close()
 

@@ -90,6 +90,38 @@ class FakeSnowflake:
             return [tuple(row) for row in cursor.fetchall()]
 
 
+@dataclass(frozen=True)
+class FakeBigQuery:
+    """An emulator of BigQuery."""
+
+    port: int
+
+    def make_project(self) -> str:
+        """Return the name of a project that nothing is in yet."""
+        return f"p-{uuid.uuid4().hex[:8]}"
+
+    def options(self, project: str) -> dict[str, object]:
+        """Return the keys of a destination."""
+        return {"project": project, "api_endpoint": f"http://127.0.0.1:{self.port}"}
+
+    def client(self, project: str) -> Any:
+        """Return a client of a project."""
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import bigquery
+
+        place = {"api_endpoint": f"http://127.0.0.1:{self.port}"}
+        return bigquery.Client(project, credentials=AnonymousCredentials(), client_options=place)  # type: ignore[no-untyped-call]
+
+    def rows(self, project: str, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements one by one and return the rows of the last one."""
+        found: list[tuple[Any, ...]] = []
+        with contextlib.closing(self.client(project)) as client:
+            for statement in statements:
+                job = client.query(statement, retry=None, job_retry=None)
+                found = [tuple(row.values()) for row in job.result(retry=None)]
+        return found
+
+
 @contextlib.contextmanager
 def _serving(requirements: str, command: Callable[[int], Sequence[str | Path]], path: str = "") -> Iterator[int]:
     """Run a server in its own environment on a free port of the loopback, which is yielded."""
@@ -138,6 +170,14 @@ def fake_snowflake() -> Iterator[FakeSnowflake]:
         yield FakeSnowflake(port)
 
 
+@contextlib.contextmanager
+def fake_bigquery() -> Iterator[FakeBigQuery]:
+    """Run bqemulator's server on a free port of the loopback."""
+    script = Path(__file__).with_name("bigquery_server.py")
+    with _serving("bigquery.txt", lambda port: [script, str(port)]) as port:
+        yield FakeBigQuery(port)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Moto]:
     """An emulator of S3 for the whole session."""
@@ -149,4 +189,11 @@ def s3_server() -> Iterator[Moto]:
 def snowflake_server() -> Iterator[FakeSnowflake]:
     """An emulator of Snowflake for the whole session."""
     with fake_snowflake() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[FakeBigQuery]:
+    """An emulator of BigQuery for the whole session."""
+    with fake_bigquery() as server:
         yield server
