@@ -6,7 +6,7 @@ difference has a name: somebody changed the destination (damaged), or the source
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import anyio
 
 from runner.clock import Clock
 from runner.columns import HASH_KEY
+from runner.costs import of_hashing
 from runner.differences import Difference, Side, compare
 from runner.epochs import Epochs
 from runner.errors import (
@@ -130,6 +131,7 @@ class Audit:
     Args:
         values: Whether values of differing rows are told.
         wanted: Only what this run published last; any by default.
+        told: Called with what it will cost, in words, before it begins.
     """
 
     def __init__(
@@ -143,7 +145,9 @@ class Audit:
         only: tuple[str, ...] = (),
         values: bool = False,
         wanted: str | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
+        self._told = told
         self._settled = settled
         self._source = source
         self._destination = destination
@@ -179,6 +183,8 @@ class Audit:
                 promises=self._destination.promises,
                 only=self._only,
             )
+            if self._told is not None and self._destination.metered:
+                self._told(of_hashing(table.scan.table for table in plan.tables))
             writer = self._destination.writer(plan.dataset)
             try:
                 state = await self._ask(lambda: writer.read_state(None))

@@ -16,6 +16,7 @@ import anyio
 from runner import __version__
 from runner.clock import Clock
 from runner.columns import HASH_KEY, Protector
+from runner.costs import of_hashing
 from runner.crash import crash_point
 from runner.epochs import Epochs
 from runner.errors import (
@@ -217,7 +218,7 @@ class Backfill:
             plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
         self._lease = Lease(self._settled.job.name, folder.run, secrets.token_hex(8), socket.gethostname(), os.getpid())
-        self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience())
+        self._loader = Loader(self._writer, self._lease, self._clock, patience=self._patience(), stream=self._stream)
         try:
             # Marks and owners are read under the leases: nobody publishes these tables from here on.
             with stage("plan"):
@@ -263,6 +264,11 @@ class Backfill:
                 tables = await epoch.session.discover(patterns(self._settled.job))
         except SourceDown as error:
             raise Unreachable(f"The source: {error.message}", guidance=error.advice) from error
+        if self._destination.unproved and not self._settled.destination.allow_unproved:
+            raise UsageError(
+                f"The destination is unproved: {self._destination.unproved}.",
+                guidance="Try it on a dataset of its own: set allow_unproved: true in the destination.",
+            )
         options = self._options
         plan = make_plan(
             self._settled,
@@ -466,6 +472,8 @@ class Backfill:
                 position.note,
             )
         )
+        if self._hashes and self._destination.metered:
+            self._stream.emit(Warned("", of_hashing(item.plan.scan.table for item in items)))
         for one in rejected:
             self._stream.emit(failure(one.name, one.error))
         self._mover = Mover(

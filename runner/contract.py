@@ -15,7 +15,7 @@ from runner.errors import UsageError
 from runner.job import DestinationSpec, Job, SourceSpec, TableEntry, is_exact
 from runner.jobfile import SettledJob, load_job, validate_entry
 from runner.naming import normalise
-from runner.plugins import load_plugin, plugin_names
+from runner.plugins import Group, load_plugin, load_plugins, plugin_names
 from runner.secrets import remember
 
 _OF_THE_JOB = ("job", "dataset", "source", "limits", "retry")
@@ -66,7 +66,12 @@ def _without_file(
     credentials = _decode("DEST_CREDS", environ.get("DEST_CREDS", ""), bare="dsn")
     if not credentials:
         credentials = load_plugin("runner.destinations", kind).options_from_dlt(environ)
-    source = {"type": environ["SOURCE"], **_decode("SOURCE_CREDS", environ.get("SOURCE_CREDS", ""), bare="dsn")}
+    if not credentials:
+        credentials = _linked("runner.destinations", kind, environ, "DEST_CONNECTION")
+    given = _decode("SOURCE_CREDS", environ.get("SOURCE_CREDS", ""), bare="dsn")
+    if not given:
+        given = _linked("runner.sources", environ["SOURCE"], environ, "SOURCE_CONNECTION")
+    source = {"type": environ["SOURCE"], **given}
     document = Document(Path("environment"), text="{}")
     job = validate(
         Job,
@@ -89,6 +94,16 @@ def _without_file(
         destination=job.destination,
         environment=env or environ.get("ENVIRONMENT"),
     )
+
+
+def _linked(group: Group, kind: str, environ: Mapping[str, str], variable: str) -> dict[str, Any]:
+    """Return the options that a platform holds for us; SOURCE_CONNECTION or DEST_CONNECTION names one of several."""
+    keys = frozenset(load_plugin(group, kind).config_model.model_fields)
+    for options in load_plugins("runner.platforms").values():
+        found: dict[str, Any] = options(kind, keys, environ, wanted=environ.get(variable, ""))
+        if found:
+            return found
+    return {}
 
 
 def _narrow(settled: SettledJob, table: str, params: dict[str, Any], environ: Mapping[str, str]) -> SettledJob:

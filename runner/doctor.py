@@ -49,6 +49,8 @@ def _destination_checks(destination: Destination, plan: Plan) -> list[Check]:
             writer.close()
     except RunnerError as error:
         return [("fail", error.message, error.advice)]
+    if destination.unproved:
+        checks.append(("warn", f"unproved: {destination.unproved}", "try it on a dataset of its own"))
     for mode in sorted({table.mode for table in plan.tables}):
         checks.append(("ok", f"mode {mode} here: {destination.promises[mode]}", ""))
     return checks

@@ -147,6 +147,30 @@ class SchemaChanged(Event):
 
 
 @dataclass(frozen=True)
+class Spent(Event):
+    """What loading a table took of a destination that is paid by use.
+
+    Attributes:
+        statements: How many were sent; of statements that tables share, a part.
+        staged: Bytes uploaded.
+        credits: An estimate.
+        billed: Bytes that the destination bills.
+    """
+
+    level: ClassVar[str] = "debug"
+    table: str
+    statements: float
+    staged: int
+    credits: float | None = None
+    billed: int | None = None
+
+    def sentence(self) -> str:
+        used = f", {self.credits:.5f} credits" if self.credits is not None else ""
+        billed = f", {self.billed:,} bytes billed" if self.billed is not None else ""
+        return f"{self.table}: {self.statements:,.1f} statements, {self.staged:,} bytes staged{used}{billed}"
+
+
+@dataclass(frozen=True)
 class RowsDeleted(Event):
     """Rows that the source does not have any more were deleted, or marked as deleted."""
 

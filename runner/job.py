@@ -30,7 +30,9 @@ class Limits(Strict):
     memory: Size = Field(2**30, description="resident memory for rows on their way")
     disk: Size = Field(20 * 2**30, description="spool on local disk")
     quota: Share | None = Field(None, description="share of the source's own quota we may use")
-    destination: int | None = Field(None, ge=1, description="sessions at the destination")
+    destination: int | None = Field(
+        None, ge=1, description="sessions at the destination, of all tasks; a process has one at a time"
+    )
     snapshot_age: Duration = Field(
         timedelta(minutes=30), ge=timedelta(seconds=1), description="longest life of one snapshot"
     )
@@ -113,6 +115,7 @@ class DestinationSpec(BaseModel):
     connection: str | None = Field(None, description="entry of connections.yml to start from")
     dataset: str = Field("raw_{source}", description="template over {source} {schema} {env}")
     table: str | None = Field(None, description="template over {source} {schema} {table} {env}")
+    allow_unproved: bool = Field(False, description="load although this kind of destination never ran in a test")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -173,7 +176,11 @@ class Job(Strict):
     environments: dict[str, Environment | None] = Field(default_factory=dict)
     transform: Transform | None = None
     production: Production | None = None
-    state: str = "destination"
+    state: str | dict[str, Any] = Field(
+        "destination",
+        description="where marks, history and leases are: destination, or postgresql://…, s3://…, gs://…, az://…, a "
+        "folder; or {url: …, endpoint: …} with the keys of a destination of type filesystem",
+    )
 
     @field_validator("tables")
     @classmethod

@@ -23,6 +23,7 @@ class SettledJob:
         source: Its type and options, secrets resolved.
         destination_name: The entry of connections.yml, or the type.
         environment: The overlay in force, or None.
+        state: Where marks, history and leases are, secrets resolved.
     """
 
     job: Job
@@ -33,6 +34,7 @@ class SettledJob:
     destination: DestinationSpec = field(repr=False)
     environment: str | None = None
     limits: Limits = field(default_factory=Limits)
+    state: str | dict[str, Any] = field(default="destination", repr=False)
 
 
 def load_job(
@@ -80,6 +82,7 @@ def load_job(
         ),
         environment=chosen,
         limits=limits,
+        state=resolve(job.state, environ),
     )
 
 
@@ -168,12 +171,8 @@ def _refuse_not_yet(job: Job, limits: Limits, document: Document) -> None:
         found.append((("transform",), "building models after a load"))
     if job.production:
         found.append((("production",), "generating the production pipeline"))
-    if job.state != "destination":
-        found.append((("state",), "state outside the destination"))
     if limits.quota is not None:
         found.append((("limits", "quota"), "the quota guard"))
-    if limits.destination is not None:
-        found.append((("limits", "destination"), "bounding sessions at the destination"))
     if found:
         path, what = found[0]
         key = ".".join(str(part) for part in path)

@@ -193,6 +193,34 @@ class TableWork:
         return self.fresh and len(self.chunks) == 1 and list(publication.chunks) == [self.chunks[0].id]
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What was taken of a destination that is paid by use.
+
+    Attributes:
+        statements: How many were sent.
+        staged: Bytes uploaded.
+        credits: What their time costs, as an estimate; None where that is not known.
+        billed: Bytes that the destination bills; None where it bills time.
+    """
+
+    statements: float = 0.0
+    staged: int = 0
+    credits: float | None = None
+    billed: int | None = None
+
+    def __sub__(self, before: Cost) -> Cost:
+        used = None if self.credits is None else self.credits - (before.credits or 0.0)
+        billed = None if self.billed is None else self.billed - (before.billed or 0)
+        return Cost(self.statements - before.statements, self.staged - before.staged, used, billed)
+
+    def share(self, parts: int, staged: int) -> Cost:
+        """Return one of several equal parts, with the bytes that were staged for it."""
+        used = None if self.credits is None else self.credits / parts
+        billed = None if self.billed is None else self.billed // parts
+        return Cost(self.statements / parts, staged, used, billed)
+
+
 @dataclass
 class Outcome:
     """What a transaction did.
@@ -214,6 +242,7 @@ class Outcome:
     parts: dict[str, Fingerprint] = field(default_factory=dict)
     key_range: tuple[str, str] | None = None
     error: RunnerError | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -398,10 +427,14 @@ class Destination(Protocol):
     Attributes:
         max_name: The longest identifier, in characters.
         promises: Mode to promise, in words; a mode that is missing is refused.
+        metered: Whether it is paid by what it reads or by the time that takes.
+        unproved: Why nobody knows whether it keeps what it promises: it never ran in a test; empty where it did.
     """
 
     max_name: int
     promises: dict[str, str]
+    metered: bool
+    unproved: str
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None: ...
 

@@ -12,6 +12,7 @@ import anyio
 
 from runner.clock import Clock
 from runner.errors import DestinationBusy, DestinationDown, DestinationError, RunnerError
+from runner.events import Spent, Stream
 from runner.load import RENEW_SECONDS, Lease, Outcome, TableWork, Writer
 from runner.profile import stage
 from runner.secrets import redact
@@ -28,10 +29,14 @@ class Loader:
     Args:
         writer: What is fed; called in a worker thread, one call at a time.
         patience: How long a busy or absent destination is waited for, in seconds.
+        stream: Where it is told what a table cost.
     """
 
-    def __init__(self, writer: Writer, lease: Lease, clock: Clock, *, patience: float = 60.0) -> None:
+    def __init__(
+        self, writer: Writer, lease: Lease, clock: Clock, *, patience: float = 60.0, stream: Stream | None = None
+    ) -> None:
         self.writer = writer
+        self._stream = stream
         self._lease = lease
         self._clock = clock
         self._patience = patience
@@ -134,6 +139,7 @@ class Loader:
             for _, answer in package:
                 answer.fail(told)
         else:
+            self._tell_costs(works, outcomes)
             for group, outcome in zip(parts, outcomes, strict=True):
                 if len(group) == 1 or outcome.error is None:
                     for _, answer in group:
@@ -142,6 +148,13 @@ class Loader:
                     # One chunk must not take the others with it.
                     for part in group:
                         await self._load([part])
+
+    def _tell_costs(self, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
+        for work, outcome in zip(works, outcomes, strict=True):
+            if outcome.cost is not None and self._stream is not None:
+                cost = outcome.cost
+                table = work.target.source_table
+                self._stream.emit(Spent(table, cost.statements, cost.staged, cost.credits, cost.billed))
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]], patience: float) -> Any:
         return await patiently(call, self._clock, lambda: 0.0 if self._interrupted else patience)

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from runner import costs
 from runner.errors import DiskFull
 from runner.ledger import LedgerReader
 from runner.profile import STAGES
@@ -112,6 +113,7 @@ def render(
         throughput=_throughput(story),
         slowest=_slowest(story),
         stages=_stages(story),
+        costs=costs.section(story),
         happenings=_happenings(story),
         verification=_verification(story),
         tables=_table_list(story),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -29,11 +30,15 @@ from runner.report import write_report
 from runner.runs import StateFolder, project_root, state_dir
 from runner.secrets import environment
 from runner.settling import Options
-from runner.source import Source
+from runner.source import Source, fingerprint
 from runner.tasks import task_group
 from runner.verify import WAYS
+from runner.writers.folder import Documents
 
 ResultT = TypeVar("ResultT")
+
+# The schema of a PostgreSQL that holds state.
+_STATE_SCHEMA = "orchestra_runner"
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,36 @@ def make_destination(settled: SettledJob) -> Destination:
         settled.destination.options,
         settled,
         "destination",
-        folder=project_root(settled.path),
-        memory=settled.limits.memory // 2,
+        **_room(settled),
     )
-    return found
+    if settled.state == "destination":
+        return found
+    from runner.writers.apart import DestinationApart
+
+    return DestinationApart(found, _documents(settled, found))
+
+
+def _documents(settled: SettledJob, destination: Destination) -> Callable[[str], Documents]:
+    """Return what returns the documents of a dataset: each destination has its own."""
+    options = {"url": settled.state} if isinstance(settled.state, str) else settled.state
+    words = re.sub(r"[^a-z0-9]+", "-", destination.describe().lower())[:40].strip("-")
+    place = f"{words}-{fingerprint(destination.describe())}"
+    url = str(options.get("url", ""))
+    if url.startswith(("postgres://", "postgresql://")):
+        sql: Any = _plug_in("runner.destinations", "postgres", {"dsn": url}, settled, "state", **_room(settled))
+
+        def in_database(dataset: str) -> Documents:
+            from runner.writers.sqldocuments import SqlDocuments
+
+            return SqlDocuments(sql.writer(_STATE_SCHEMA), f"{place}/{dataset}/")
+
+        return in_database
+    files: Any = _plug_in("runner.destinations", "filesystem", options, settled, "state", **_room(settled))
+    return lambda dataset: files.store(f"{place}/{dataset}")
+
+
+def _room(settled: SettledJob) -> dict[str, Any]:
+    return {"folder": project_root(settled.path), "memory": settled.limits.memory // 2}
 
 
 def _plug_in(group: Any, kind: str, options: dict[str, Any], settled: SettledJob, key: str, **more: Any) -> Any:

@@ -52,6 +52,8 @@ def command(
         _explain(settled, found)
     else:
         _print(found, destination.describe(), drift, quiet=quiet)
+        if destination.unproved:
+            print(f"! unproved: {destination.unproved}")
         if lock:
             print(f"wrote {path}")
     unkeyed = bool(found.plan.hashed) and not environment(job.resolve().parent).get(HASH_KEY)

@@ -56,6 +56,7 @@ def command(
         only=tuple(tables or ()),
         values=show_values,
         wanted=run,
+        told=None if output.quiet else lambda words: print(f"warning: {words}", file=sys.stderr),
     )
     findings = run_async(audit.run)
     _print_findings(findings, output)

@@ -64,6 +64,8 @@ class DuckDB:
     config_model = DuckDBConfig
     max_name = 63
     promises: ClassVar[dict[str, str]] = PROMISES
+    metered = False
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         config = DuckDBConfig.model_validate(options)
@@ -116,21 +118,26 @@ class DuckDBWriter(TransactionalWriter):
     def _cursor(self) -> _DuckDBCursor:
         if self._open is None:
             with contextlib.ExitStack() as stack, _translated():
-                stack.enter_context(file_lock(self.path))
-                connection = duckdb.connect(
-                    str(self.path),
-                    config={
-                        "memory_limit": f"{self._memory // 2**20}MiB",
-                        "threads": "1",
-                        "preserve_insertion_order": "false",
-                        # A table that is called time is no variable of ours.
-                        "python_enable_replacements": "false",
-                    },
-                )
+                connection = self.connect(stack)
                 stack.callback(connection.close)
                 self._settings = 1, self._memory
                 self._open = stack.pop_all(), _DuckDBCursor(connection)
         return self._open[1]
+
+    def connect(self, stack: contextlib.ExitStack) -> duckdb.DuckDBPyConnection:
+        """Open the database, with whatever is to be held as long as it is open."""
+        stack.enter_context(file_lock(self.path))
+        return duckdb.connect(str(self.path), config=self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a connection."""
+        return {
+            "memory_limit": f"{self._memory // 2**20}MiB",
+            "threads": "1",
+            "preserve_insertion_order": "false",
+            # A table that is called time is no variable of ours.
+            "python_enable_replacements": "false",
+        }
 
     def close(self) -> None:
         opened, self._open = self._open, None
@@ -337,6 +344,8 @@ def _translate(error: duckdb.Error) -> RunnerError:
         return DiskFull(f"DuckDB: {text}")
     if "permission denied" in lower or "read-only" in lower or "is a directory" in lower:
         return ReadOnly(f"DuckDB: {text}")
+    if "transaction conflict" in lower or "conflict on" in lower:
+        return DestinationBusy(f"DuckDB: {text}")
     if "is of type view" in lower:
         return NotOurs(f"DuckDB: {text}")
     if malformed := _MALFORMED.search(text):

@@ -87,6 +87,8 @@ class Filesystem:
     config_model = FilesystemConfig
     max_name = 63
     promises: ClassVar[dict[str, str]] = {"full": "exactly once; all at once", "append": "exactly once"}
+    metered = False
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._config = FilesystemConfig.model_validate(options)
@@ -127,10 +129,14 @@ class Filesystem:
         return f"filesystem {place}{at}"
 
     def writer(self, dataset: str) -> FilesystemWriter:
+        return FilesystemWriter(self.store(dataset), self._memory)
+
+    def store(self, folder: str) -> Store:
+        """Return a folder of it."""
         if self._folder is not None:
-            return FilesystemWriter(Folder(self._folder / dataset), self._memory)
-        url = f"{self._config.url.rstrip('/')}/{dataset}"
-        return FilesystemWriter(Objects(url, self._options, allow_http=self._config.allow_http), self._memory)
+            return Folder(self._folder / folder)
+        url = f"{self._config.url.rstrip('/')}/{folder}"
+        return Objects(url, self._options, allow_http=self._config.allow_http)
 
 
 def _local_folder(url: str, folder: Path) -> Path:

@@ -42,11 +42,11 @@ class Document:
     version: Any = None
 
 
-class Store(Protocol):
-    """Files by their path from one root, with forward slashes."""
+class Documents(Protocol):
+    """Documents by their path from one root, with forward slashes."""
 
     def prepare(self) -> None:
-        """See to it that files can be written here, or say why not."""
+        """See to it that documents can be written here, or say why not."""
         ...
 
     def probe(self) -> str:
@@ -68,6 +68,18 @@ class Store(Protocol):
             Changed: Somebody else wrote it since.
         """
         ...
+
+    def each(self, function: Callable[[ItemT], FoundT], items: Iterable[ItemT]) -> list[FoundT]:
+        """Return what a function finds for each item, several at once where waiting is what takes the time."""
+        ...
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        ...
+
+
+class Store(Documents, Protocol):
+    """Documents, and files that are written once."""
 
     def write(self, path: str, parts: Iterable[bytes]) -> int:
         """Write a file, whole or not at all, and return its size."""
@@ -95,10 +107,6 @@ class Store(Protocol):
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete files; what is gone already does not matter."""
-        ...
-
-    def each(self, function: Callable[[ItemT], FoundT], items: Iterable[ItemT]) -> list[FoundT]:
-        """Return what a function finds for each item, several at once where waiting is what takes the time."""
         ...
 
 
@@ -186,6 +194,9 @@ class Folder:
 
     def each(self, function: Callable[[ItemT], FoundT], items: Iterable[ItemT]) -> list[FoundT]:
         return [function(item) for item in items]
+
+    def close(self) -> None:
+        """Nothing to do: nothing is kept open."""
 
     def _put(self, path: str, parts: Iterable[bytes]) -> int:
         """Write under a temporary name, fsync, rename, fsync the folder (L1)."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import DestinationBusy, LeaseLost
 from runner.load import LEASE_SECONDS, RENEW_SECONDS, Held, Lease
-from runner.writers.folder import Changed, Document, Store
+from runner.writers.folder import Changed, Document, Documents
 from runner.writers.rowleases import is_alive
 
 _TRIES = 5
@@ -19,7 +19,7 @@ _TRIES = 5
 class Leases:
     """The leases of one dataset. A lease that was given back stays as a document that has expired."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Documents) -> None:
         self._store = store
         self._asked: set[str] = set()
         self._renewed = time.monotonic()

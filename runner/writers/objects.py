@@ -193,6 +193,9 @@ class Objects:
         with ThreadPoolExecutor(_WIDTH) as pool:
             return list(pool.map(function, items))
 
+    def close(self) -> None:
+        """Nothing to do: the store is asked one request at a time."""
+
     @contextlib.contextmanager
     def _translated(self, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
         try:

@@ -67,6 +67,8 @@ class Postgres:
     config_model = PostgresConfig
     max_name = 63
     promises: ClassVar[dict[str, str]] = PROMISES
+    metered = False
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         self._dsn = PostgresConfig.model_validate(options).dsn

@@ -9,74 +9,37 @@ and MERGE of one table wait for each other, INSERT and COPY do not), "COPY INTO 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, ClassVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from runner.errors import (
-    CredentialsRejected,
-    DatabaseMissing,
-    DestinationBusy,
-    DestinationDown,
     DestinationError,
-    ReadOnly,
     RunnerError,
-    Unreachable,
     UsageError,
 )
-from runner.load import ChunkLoad, Lease, Outcome, TableWork, Target, TargetColumn
+from runner.load import ChunkLoad, Cost, Lease, Outcome, TableWork, Target, TargetColumn
 from runner.naming import inlined, literal, quote
-from runner.secrets import redact
 from runner.writers.cursor import Cursor
 from runner.writers.objects import Objects
 from runner.writers.registry import RegistryClient
 from runner.writers.snowflakehash import MAKE_FLOAT_BITS, SnowflakeDialect
+from runner.writers.snowflakelogin import SnowflakeConfig, contact_error, login_arguments, options_of_uri, translated
 from runner.writers.transactional import PROMISES, precision_and_scale
 from runner.writers.warehouse import MADE_FOR, WarehouseWriter
 
 _FILES = "_runner_files"
-_LOGIN_SECONDS = 30
-_ANSWER_SECONDS = 60
-_LOCK_SECONDS = 600
 _FORMAT = "(type = parquet use_logical_type = true binary_as_text = false)"
 _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
-
-
-class SnowflakeConfig(BaseModel):
-    """The keys of a destination of type snowflake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    account: str = Field("", description="account identifier, as in <account>.snowflakecomputing.com")
-    user: str = Field("", description="the user; not needed with a workload identity")
-    password: str = Field("", description="password, or a programmatic access token", repr=False)
-    private_key: str = Field("", description="key pair: the private key as PEM, or base64 of PEM or DER", repr=False)
-    private_key_file: str = Field("", description="key pair: a file with the private key, relative to the project")
-    private_key_passphrase: str = Field("", description="key pair: what the private key is encrypted with", repr=False)
-    token: str = Field("", description="an OAuth access token, or the token of a workload identity", repr=False)
-    workload_identity: Literal["aws", "azure", "gcp", "oidc"] | None = Field(
-        None, description="the provider of a workload identity"
-    )
-    role: str = ""
-    warehouse: str = ""
-    database: str = Field("", description="the database that holds the dataset's schema")
-    stage: str = Field(
-        "", description="an external stage, as DATABASE.SCHEMA.STAGE; by default files go to an internal one"
-    )
-    stage_url: str = Field("", description="where the external stage is: s3://, gs:// or az:// and a prefix")
-    host: str = Field("", description="another host than the account's own")
-    port: int | None = None
-    protocol: Literal["http", "https"] = "https"
 
 
 class Snowflake:
@@ -91,6 +54,8 @@ class Snowflake:
     config_model = SnowflakeConfig
     max_name = 255
     promises: ClassVar[dict[str, str]] = {mode: PROMISES[mode] for mode in ("full", "append", "incremental")}
+    metered = True
+    unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
         if find_spec("snowflake") is None:
@@ -111,7 +76,7 @@ class Snowflake:
         """Return the options that dlt's own variables hold (dlthub.com, Snowflake destination)."""
         prefix = "DESTINATION__SNOWFLAKE__CREDENTIALS"
         if environ.get(prefix):
-            return _of_uri(environ[prefix])
+            return options_of_uri(environ[prefix])
         keys = {
             "HOST": "account",
             "DATABASE": "database",
@@ -150,11 +115,13 @@ class SnowflakeWriter(WarehouseWriter):
         self._contacted = False
         self._tagged = ""
         self._run = ""
+        self._meter = _Meter()
+        self._rate: float | None = None
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Cursor]:
         try:
-            yield _SnowflakeCursor(self._connect())
+            yield _SnowflakeCursor(self._connect(), self._meter)
         except BaseException:
             self.close()
             raise
@@ -165,50 +132,12 @@ class SnowflakeWriter(WarehouseWriter):
         import snowflake.connector as driver
 
         try:
-            self._connection = driver.connect(**self._arguments())
+            self._connection = driver.connect(**login_arguments(self._config, self.dataset, self._folder))
         except driver.errors.Error as error:
-            raise _contact_error(error, contacted=self._contacted) from error
+            raise contact_error(error, contacted=self._contacted) from error
         self._contacted = True
         self._tagged = ""
         return self._connection
-
-    def _arguments(self) -> dict[str, Any]:
-        """Return what the driver takes (docs.snowflake.com, Python Connector API, connect)."""
-        config = self._config
-        found: dict[str, Any] = {
-            "account": config.account,
-            "user": config.user or None,
-            "role": config.role or None,
-            "warehouse": config.warehouse or None,
-            "database": config.database,
-            "schema": self.dataset.upper(),
-            "host": config.host or None,
-            "port": config.port,
-            "protocol": config.protocol,
-            "application": "orchestra_runner",
-            "autocommit": True,
-            "login_timeout": _LOGIN_SECONDS,
-            "network_timeout": _ANSWER_SECONDS,
-            "session_parameters": {
-                "TIMEZONE": "UTC",
-                "LOCK_TIMEOUT": _LOCK_SECONDS,
-                "QUERY_TAG": json.dumps({"application": "orchestra-runner", "dataset": self.dataset}),
-                "CLIENT_TELEMETRY_ENABLED": False,
-            },
-        }
-        if config.workload_identity:
-            found |= {
-                "authenticator": "WORKLOAD_IDENTITY",
-                "workload_identity_provider": config.workload_identity.upper(),
-                "token": config.token or None,
-            }
-        elif config.token:
-            found |= {"authenticator": "oauth", "token": config.token}
-        elif config.private_key or config.private_key_file:
-            found["private_key"] = _der(config, self._folder)
-        else:
-            found["password"] = config.password
-        return {key: value for key, value in found.items() if value is not None}
 
     @cached_property
     def _objects(self) -> Objects:
@@ -225,6 +154,7 @@ class SnowflakeWriter(WarehouseWriter):
     def prepare(self) -> None:
         with self.session() as cursor:
             # CREATE SCHEMA IF NOT EXISTS asks for a grant even where it exists.
+            self._rate = self._credits_an_hour(cursor)
             if not self._has_schema(cursor):
                 cursor.execute(f"create schema if not exists {quote(self.dataset)}")
             cursor.execute(f"use schema {quote(self.dataset)}")
@@ -234,6 +164,19 @@ class SnowflakeWriter(WarehouseWriter):
                 cursor.execute(MAKE_FLOAT_BITS)
             if not self._config.stage:
                 cursor.execute(f"create stage if not exists {self.name(_FILES)}")
+
+    def spent(self) -> Cost:
+        used = self._meter.seconds * self._rate / 3600 if self._rate is not None else None
+        return Cost(self._meter.statements, credits=used)
+
+    def _credits_an_hour(self, cursor: Cursor) -> float | None:
+        """Return the rate of the session's warehouse (docs.snowflake.com, "Overview of warehouses", Warehouse size)."""
+        # A role that may not see it loads all the same.
+        with contextlib.suppress(DestinationError):
+            name = str(cursor.rows("select current_warehouse()")[0][0])
+            for row in cursor.rows(f"show warehouses like {literal(name)}"):
+                return _CREDITS.get(str(row[3]).upper())
+        return None
 
     def _has_schema(self, cursor: Cursor) -> bool:
         named = literal(self.dataset.upper())
@@ -423,9 +366,18 @@ class SnowflakeWriter(WarehouseWriter):
         ]
 
 
+@dataclass
+class _Meter:
+    """What statements took so far."""
+
+    statements: int = 0
+    seconds: float = 0.0
+
+
 class _SnowflakeCursor:
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, meter: _Meter) -> None:
         self._connection = connection
+        self._meter = meter
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         self.raw(spelled(inlined(sql, values)))
@@ -437,12 +389,16 @@ class _SnowflakeCursor:
         """Execute a statement that is spelled for Snowflake already; return its rows."""
         import snowflake.connector as driver
 
+        began = time.monotonic()
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql)
                 return [tuple(row) for row in cursor.fetchall()]
         except driver.errors.Error as error:
-            raise _translate(error) from error
+            raise translated(error) from error
+        finally:
+            self._meter.statements += 1
+            self._meter.seconds += time.monotonic() - began
 
 
 def spelled(sql: str) -> str:
@@ -455,6 +411,18 @@ def spelled(sql: str) -> str:
     return _TOKENS.sub(spell, sql)
 
 
+_CREDITS = {
+    "X-SMALL": 1.0,
+    "SMALL": 2.0,
+    "MEDIUM": 4.0,
+    "LARGE": 8.0,
+    "X-LARGE": 16.0,
+    "2X-LARGE": 32.0,
+    "3X-LARGE": 64.0,
+    "4X-LARGE": 128.0,
+    "5X-LARGE": 256.0,
+    "6X-LARGE": 512.0,
+}
 _TYPES = {
     "bool": "BOOLEAN",
     "int16": "NUMBER(5,0)",
@@ -467,81 +435,3 @@ _TYPES = {
     "date32[day]": "DATE",
     "time64[us]": "TIME",
 }
-
-
-def _der(config: SnowflakeConfig, folder: Path) -> bytes:
-    """Return the private key as the driver takes it: PKCS #8 in DER.
-
-    Raises:
-        UsageError: It cannot be read, or the passphrase does not open it.
-    """
-    from cryptography.hazmat.primitives import serialization
-
-    try:
-        data = (folder / config.private_key_file).read_bytes() if config.private_key_file else _key_bytes(config)
-        passphrase = config.private_key_passphrase.encode() or None
-        read = serialization.load_pem_private_key if b"-----BEGIN" in data else serialization.load_der_private_key
-        key = read(data, passphrase)
-    except (OSError, ValueError, TypeError) as error:
-        # What the library says may hold a part of the key.
-        raise UsageError(
-            f"The private key of the destination cannot be read ({type(error).__name__}).",
-            guidance="Give it as PEM, as base64 of it, or as a file, and its passphrase if it is encrypted.",
-        ) from None
-    return key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _key_bytes(config: SnowflakeConfig) -> bytes:
-    text = config.private_key.strip()
-    if "-----BEGIN" in text:
-        # Environment variables often carry line ends as two characters.
-        return text.replace("\\n", "\n").encode()
-    return base64.b64decode("".join(text.split()), validate=True)
-
-
-def _of_uri(uri: str) -> dict[str, Any]:
-    """Return the options of a URI: snowflake://user:password@account/database?warehouse=…&role=…."""
-    parts = urlsplit(uri)
-    query = dict(parse_qsl(parts.query))
-    found: dict[str, Any] = {
-        "account": parts.hostname or "",
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": parts.path.strip("/").split("/")[0],
-        **{key: query[key] for key in ("warehouse", "role", "token", "private_key") if key in query},
-    }
-    return {key: value for key, value in found.items() if value}
-
-
-def _contact_error(error: Any, *, contacted: bool) -> RunnerError:
-    text = _words(error)
-    if contacted:
-        return DestinationDown(f"Snowflake: {text}")
-    # docs.snowflake.com: 250001 could not connect, 2503xx the network, 390100 a wrong user or password.
-    number = int(getattr(error, "errno", 0) or 0)
-    if number in (390100, 390144, 390101, 394304, 250003) or "password" in text.lower() or "JWT" in text:
-        return CredentialsRejected(f"Snowflake refused us: {text}")
-    if number in (390201, 390189):
-        return DatabaseMissing(f"Snowflake refused us: {text}")
-    return Unreachable(f"Snowflake does not answer: {text}")
-
-
-def _translate(error: Any) -> RunnerError:
-    text = _words(error)
-    number = int(getattr(error, "errno", 0) or 0)
-    # 390114 a session that ran out; 250001 to 250007, 253xxx the network.
-    if number in (390114, 390112, 390111) or 250000 <= number < 251020:
-        return DestinationDown(f"Snowflake: {text}")
-    if number in (625, 628):  # the lock could not be had, or the statement was aborted for a deadlock
-        return DestinationBusy(f"Snowflake: {text}")
-    if number in (3001, 3041):
-        return ReadOnly(f"Snowflake: {text}")
-    if number in (606, 57014):
-        return DestinationError(f"Snowflake: {text}", guidance="Name a warehouse that the role may use.")
-    return DestinationError(f"Snowflake: {text}")
-
-
-def _words(error: Any) -> str:
-    return redact(" ".join(str(getattr(error, "msg", None) or error).split()))

@@ -526,6 +526,8 @@ class TransactionalWriter(abc.ABC):
             by_us = self._grow_schema(cursor, new)
             cursor.execute("commit")
         if not by_us:
+            # dlt has a session of its own, and a process one at a time.
+            self.close()
             register(self.registry_client(), new)
         crash_point("register-committed")
         if not by_us:

@@ -19,6 +19,7 @@ from runner.errors import LeaseLost, RunnerError
 from runner.load import (
     DELETED_AT,
     ChunkLoad,
+    Cost,
     DatasetState,
     Deletion,
     Lease,
@@ -70,6 +71,10 @@ class WarehouseWriter(TransactionalWriter):
     def make_published(self, cursor: Cursor, table: str, columns: str, load_id: str, *, anew: bool) -> None:
         """Create a table that a load will publish, and say so in its comment; anew: in place of one that never was."""
 
+    @abc.abstractmethod
+    def spent(self) -> Cost:
+        """Return what this writer has taken so far."""
+
     # State.
 
     def read_state(self, run: str | None) -> DatasetState:
@@ -90,6 +95,14 @@ class WarehouseWriter(TransactionalWriter):
             cursor.execute(f"delete from {self.name(table)} where table_name = ?", [target.name])
 
     # The transaction, and what comes before and after it.
+
+    def _transaction(self, cursor: Cursor, lease: Lease, works: list[TableWork]) -> list[Outcome]:
+        before = self.spent()
+        outcomes = super()._transaction(cursor, lease, works)
+        spent = self.spent() - before
+        for work, outcome in zip(works, outcomes, strict=True):
+            outcome.cost = spent.share(len(works), sum(chunk.bytes for chunk in work.chunks if chunk in self._uploaded))
+        return outcomes
 
     def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
         self._before, self._keys, self._left, self._uploaded = {}, {}, [], []

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from tests.servers import FakeSnowflake
 
 MODES = ("full", "append", "incremental", "snapshot")
-DESTINATIONS = ("duckdb", "postgres", "filesystem", "snowflake")
-# An emulator's database cannot be copied: each of its cells does a first run of its own, and so has a smaller sample.
+# "apart" is DuckDB with `state:` in a folder, and a machine that is lost with the kill: nothing of .runner/ is left.
+DESTINATIONS = ("duckdb", "apart", "postgres", "filesystem", "snowflake")
+# An emulator's database cannot be copied: each of its cells does a first run of its own.
 _EMULATED = ("snowflake",)
+# The sample has one point of so many for these.
+_SAMPLED = {"apart": 2, "snowflake": 4}
 _REFUSED = {"filesystem": ("incremental", "snapshot"), "snowflake": ("snapshot",)}
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 # Reached only where a table has several chunks, or is new: the first run is the one to kill.
@@ -90,7 +93,7 @@ def sample() -> list[Cell]:
     for number, point in enumerate(POINTS):
         for shift, to in enumerate(DESTINATIONS):
             modes = [mode for mode in MODES if mode not in _REFUSED.get(to, ())]
-            if to not in _EMULATED or number % 4 == 0:
+            if number % _SAMPLED.get(to, 1) == 0:
                 chosen.append(Cell(point, modes[(number + shift) % len(modes)], to))
     return [cell for cell in chosen if not cell.absent]
 
@@ -160,7 +163,7 @@ class Bench:
             return self.rows(query)
         if self.snowflake is not None:
             return self.snowflake.rows(self.warehouse, query.upper())
-        if self.cell.destination == "duckdb":
+        if self.cell.destination in ("duckdb", "apart"):
             with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
                 return connection.execute(query).fetchall()
         table = self.folder / "lake" / "raw" / "orders"
@@ -172,6 +175,7 @@ class Bench:
 
 _SPECS = {
     "duckdb": "{type: duckdb, dataset: raw}",
+    "apart": "{type: duckdb, dataset: raw}\nstate: kept",
     "postgres": '{type: postgres, dsn: "${SOURCE_DSN}", dataset: raw}',
     "filesystem": "{type: filesystem, url: lake, dataset: raw}",
 }
@@ -232,6 +236,8 @@ class Matrix:
         killed = bench.backfill(bench.cell.point)
         if killed.returncode != -signal.SIGKILL:
             return f"NOT KILLED (exit {killed.returncode}): {killed.stderr[-300:]}"
+        if bench.cell.destination == "apart":
+            shutil.rmtree(bench.folder / ".runner")
         for step in (2, 3):
             again = bench.backfill()
             if again.returncode != 0:

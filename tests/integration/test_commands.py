@@ -239,6 +239,27 @@ def test_a_task_understands_bare_credentials_and_dlts_variables(source: Database
         assert connection.execute("select count(*) from raw.orders").fetchall() == [(1000,)]
 
 
+def test_a_task_understands_linked_connections(source: Database, project: Project, cli: Cli) -> None:
+    _contract(project, source)
+    del project.environ["DEST_CREDS"], project.environ["SOURCE_CREDS"]
+    project.environ |= {
+        "POSTGRES__SHOP_PROD__DSN": source.dsn,
+        "POSTGRES__SHOP_PROD__COLOR": "blue",
+        "DUCKDB__LAKE__PATH": "linked.duckdb",
+    }
+    answer = cli("task")
+    assert answer.code == 0, answer.err
+    with duckdb.connect("linked.duckdb", read_only=True) as connection:
+        assert connection.execute("select count(*) from raw.orders").fetchall() == [(1000,)]
+    project.environ["DUCKDB__OTHER__PATH"] = "other.duckdb"
+    answer = cli("task")
+    assert answer.code == 2
+    assert "LAKE, OTHER" in answer.err
+    assert "DEST_CONNECTION" in answer.err
+    project.environ["DEST_CONNECTION"] = "other"
+    assert cli("task").code == 0
+
+
 def test_a_task_of_a_job_file_shares_marks_with_the_backfill(source: Database, project: Project, cli: Cli) -> None:
     assert cli("backfill", "job.yml").code == 0
     source.execute("insert into orders values (2000, 'new', '2024-05-01')")

@@ -227,8 +227,10 @@ def test_every_value_is_proved_by_hash(warehouse: Warehouse, database: Database,
         answer = cli("backfill", "job.yml", "--verify", "hash")
         assert answer.code == 0, answer.out + answer.err
         assert "value by value" in answer.out
+        assert "the destination reads about" in answer.err
     answer = cli("verify", "job.yml")
     assert answer.code == 0, answer.out
+    assert "the destination reads about 3," in answer.err
     warehouse.rows("update raw.orders set share = share + 1 where id = 2500")
     answer = cli("verify", "job.yml")
     assert answer.code == 1
@@ -366,6 +368,7 @@ def test_doctor_prints_the_grants_that_are_missing() -> None:
         ("ok", ""),
         ("warn", "grant CREATE TABLE on SCHEMA ANALYTICS.RAW_SHOP to LOADER_ROLE;"),
         ("warn", "grant CREATE STAGE on SCHEMA ANALYTICS.RAW_SHOP to LOADER_ROLE;"),
+        ("warn", "grant CREATE FUNCTION on SCHEMA ANALYTICS.RAW_SHOP to LOADER_ROLE;"),
     ]
     assert recorder.statements[-1] == 'show grants to role "LOADER_ROLE"'
 
@@ -383,6 +386,30 @@ def test_what_runs_is_tagged_and_what_was_uploaded_is_removed() -> None:
         """alter session set query_tag = '{"job": "it''s", "table": "public.orders"}'""",
         'remove @"RAW_SHOP"."_RUNNER_FILES"/run-1/abc/',
     ]
+
+
+def test_credits_go_by_the_size_of_the_warehouse() -> None:
+    row = ("LOAD_WH", "STARTED", "STANDARD", "Medium")
+    writer, recorder = _recorded({"select current_warehouse()": [("LOAD_WH",)], "show warehouses": [row]})
+    writer.prepare()
+    assert "show warehouses like 'LOAD_WH'" in recorder.statements
+    writer._meter.seconds = 900
+    assert writer.spent().credits == 1.0
+
+
+def test_the_report_shows_what_loading_cost(
+    warehouse: Warehouse, project: Project, database: Database, cli: Cli
+) -> None:
+    database.execute("create table items as select i as id from generate_series(1, 10) i")
+    warehouse.job("public.*: {mode: full}")
+    answer = cli("backfill", "job.yml", "--json")
+    assert answer.code == 0
+    spent = [event for event in map(json.loads, answer.out.splitlines()) if event["action"] == "spent"]
+    assert {event["table"] for event in spent} == {"public.orders", "public.items"}
+    assert all(event["statements"] >= 1 for event in spent)
+    assert {event["table"] for event in spent if event["staged"] > 0} == {"public.orders", "public.items"}
+    (report,) = project.folder.glob(".runner/runs/*/report.html")
+    assert "Cost at the destination" in report.read_text()
 
 
 def test_an_external_stage_is_read_by_its_name() -> None:

@@ -11,7 +11,16 @@ from runner.events import ChunkSpooled, Event, RunStarted, SourcePaused, Stream,
 from runner.testing.clock import ManualClock
 
 CLASSES = [found for _, found in inspect.getmembers(events, inspect.isclass) if issubclass(found, Event)]
-SAMPLES = {"str": "text", "int": 7, "float": 1.5, "bool": True, "str | None": None, "dict[str, float]": {"load": 1.5}}
+SAMPLES = {
+    "str": "text",
+    "int": 7,
+    "float": 1.5,
+    "bool": True,
+    "str | None": None,
+    "float | None": 0.5,
+    "int | None": 7,
+    "dict[str, float]": {"load": 1.5},
+}
 
 
 def make(kind: type[Event], **more) -> Event:
