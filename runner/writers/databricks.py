@@ -49,7 +49,11 @@ class Databricks:
 
     config_model = DatabricksConfig
     max_name = 255
-    promises: ClassVar[dict[str, str]] = {mode: PROMISES[mode] for mode in ("full", "append", "incremental")}
+    promises: ClassVar[dict[str, str]] = {
+        "full": PROMISES["full"],
+        "append": "exactly once, for COPY INTO skips the files that it has loaded",
+        "incremental": PROMISES["incremental"],
+    }
     metered = True
     unproved = "it never ran on Databricks: its statements are compared with files that were read by eye"
 

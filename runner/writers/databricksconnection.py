@@ -8,6 +8,7 @@ write conflicts" (of two statements that change the same rows the second fails).
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from runner.naming import inlined, literal
 from runner.secrets import redact
 from runner.writers.databrickssql import LEASE_LOST, spelled
 
+_ENDED = re.compile(r"cancel|timed? ?out|terminated|closed", re.IGNORECASE)
 _TRANSACTION = ("begin", "commit", "rollback")
 
 
@@ -131,8 +133,10 @@ def translated(error: Exception) -> RunnerError:
         return DestinationBusy(
             f"Databricks: {text}", guidance="Somebody else changes the same table; run the same command again."
         )
-    # Only this one is an answer: the statement failed and changed nothing. After any other it may have ended well.
-    if "ServerOperationError" not in {kind.__name__ for kind in type(error).__mro__}:
+    # Only this one is an answer: the statement failed and changed nothing. After any other it may have ended well, and
+    # so may one that was cancelled while it committed.
+    answered = "ServerOperationError" in {kind.__name__ for kind in type(error).__mro__}
+    if not answered or _ENDED.search(text):
         return DestinationDown(f"Databricks: {text}")
     if "NO_SUCH_CATALOG" in text or "CATALOG_NOT_FOUND" in text:
         return DatabaseMissing(f"Databricks: {text}")

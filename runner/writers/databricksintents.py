@@ -40,6 +40,11 @@ class Intent:
     history: Sequence[Any]
 
     @property
+    def makes(self) -> bool:
+        """Whether the table is made by it, so that two at the same time leave what one does."""
+        return self.statement.startswith("create or replace")
+
+    @property
     def adds(self) -> bool:
         """Whether rows would be there twice if they were read and published again under another id."""
         return self.statement.startswith("copy into")
@@ -71,7 +76,8 @@ class Intents:
         listed = ", ".join(literal(table) for table in tables)
         rows = cursor.rows(
             f"select table_name, load_id, statement, history from {self._name(INTENTS)} i "
-            f"where table_name in ({listed}) and not exists (select 1 from {self._name('_dlt_loads')} l where l.load_id = i.load_id)"
+            f"where table_name in ({listed}) and not exists "
+            f"(select 1 from {self._name('_dlt_loads')} l where l.load_id = i.load_id)"
         )
         return [Intent(table, load, statement, json.loads(history)) for table, load, statement, history in rows]
 
@@ -96,6 +102,13 @@ class Intents:
 
     def complete(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         """Carry out what somebody left, and write its books."""
+        if not intent.makes:
+            # Its sender is gone, but the statement may still be at work: a change of the table's metadata ends it
+            # (docs.databricks.com, "Isolation levels and write conflicts"). The lease keeps it from beginning.
+            cursor.execute(
+                f"alter table {self._name(intent.table)} "
+                f"set tblproperties ('orchestra_runner.completed' = {literal(intent.load_id)})"
+            )
         self._carry_out(cursor, lease, intent)
         states = self._name("_runner_state")
         if not cursor.rows(f"select 1 from {states} where load_id = ?", [intent.load_id]):

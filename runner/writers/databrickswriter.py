@@ -185,11 +185,14 @@ class DatabricksWriter(TransactionalWriter):
 
     def carry_out(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         """Write an intent down and carry it out."""
+        self._stay(cursor, lease)
+        self._intents.begin(cursor, lease, intent)
+
+    def _stay(self, cursor: Cursor, lease: Lease) -> None:
+        """Renew the leases where that was long ago: the loader does it between packages, and one may take long."""
         if time.monotonic() - self._renewed > RENEW_SECONDS:
-            # The loader renews between packages, and the files of one may have taken long.
             self.leases.renew(cursor, lease)
             self._renewed = time.monotonic()
-        self._intents.begin(cursor, lease, intent)
 
     # Works, of which each is done by itself.
 
@@ -272,6 +275,7 @@ class DatabricksWriter(TransactionalWriter):
                         f"from parquet.{quote(place)}"
                     )
             if parts:
+                self._stay(cursor, self._lease)
                 fill = dialect.fill_stage(stage, [chunk.id for chunk in group if chunk.files], parts)
                 cursor.execute(dialect.guarded(fill, condition))
 
