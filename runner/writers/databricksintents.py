@@ -9,6 +9,7 @@ A load's row in ``_dlt_loads`` comes last, and closes its intent.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,9 @@ class Intents:
             f"where table_name in ({listed}) and not exists "
             f"(select 1 from {self._name('_dlt_loads')} l where l.load_id = i.load_id)"
         )
-        return [Intent(table, load, statement, json.loads(history)) for table, load, statement, history in rows]
+        # A row that was sent twice is there twice.
+        loads = {row[1]: Intent(row[0], row[1], row[2], json.loads(row[3])) for row in rows}
+        return [*loads.values()]
 
     def begin(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         """Write an intent down and carry it out; the books are left to the caller.
@@ -88,16 +91,16 @@ class Intents:
             LeaseLost: Somebody else may publish the table now.
             DestinationError: The statement was refused, and nothing changed.
         """
-        cursor.execute(
-            f"insert into {self._name(INTENTS)} values (?, ?, ?, ?)",
-            [intent.table, intent.load_id, intent.statement, json.dumps(intent.history)],
-        )
+        noted = (intent.table, intent.load_id, intent.statement, json.dumps(intent.history))
+        held = guarded(LEASE, self._leases.condition(lease, [intent.table]))
+        # An intent that came after somebody else began would be completed with the rows that they have staged.
+        cursor.execute(f"insert into {self._name(INTENTS)} select {', '.join(map(literal, noted))} where {held}")
         try:
             self._carry_out(cursor, lease, intent)
         except RunnerError as error:
-            if not error.retriable and not isinstance(error, LeaseLost):
+            if not error.retriable:
                 # Databricks has answered that it changed nothing: there is nothing to complete.
-                self.forget(cursor, intent.table)
+                self.forget(cursor, intent.load_id)
             raise
 
     def complete(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
@@ -105,9 +108,10 @@ class Intents:
         if not intent.makes:
             # Its sender is gone, but the statement may still be at work: a change of the table's metadata ends it
             # (docs.databricks.com, "Isolation levels and write conflicts"). The lease keeps it from beginning.
+            # Never the same value twice, for that might be no change.
+            value = literal(f"{intent.load_id} {uuid.uuid4().hex}")
             cursor.execute(
-                f"alter table {self._name(intent.table)} "
-                f"set tblproperties ('orchestra_runner.completed' = {literal(intent.load_id)})"
+                f"alter table {self._name(intent.table)} set tblproperties ('orchestra_runner.completed' = {value})"
             )
         self._carry_out(cursor, lease, intent)
         states = self._name("_runner_state")
@@ -122,9 +126,9 @@ class Intents:
             [intent.load_id, self._dataset],
         )
 
-    def forget(self, cursor: Cursor, table: str) -> None:
-        """Delete the intents of a table: they are closed, refused, or about to be replaced."""
-        cursor.execute(f"delete from {self._name(INTENTS)} where table_name = ?", [table])
+    def forget(self, cursor: Cursor, load_id: str) -> None:
+        """Delete an intent that is closed, refused, or about to be replaced."""
+        cursor.execute(f"delete from {self._name(INTENTS)} where load_id = ?", [load_id])
 
     def _carry_out(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         if LEASE not in intent.statement and intent.table not in self._leases.held(cursor, lease, [intent.table]):

@@ -162,7 +162,7 @@ class DatabricksWriter(TransactionalWriter):
 
     def _complete(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         self._intents.complete(cursor, lease, intent)
-        self._tidy(cursor, intent.table)
+        self._tidy(cursor, intent.table, intent.load_id)
 
     def _settle(self, cursor: Cursor, lease: Lease, work: TableWork) -> None:
         """Complete what somebody left of a table, before its staging table is touched.
@@ -181,7 +181,7 @@ class DatabricksWriter(TransactionalWriter):
                 if intent.adds and work.publication is not None and not work.publication.replace:
                     raise cut_off(intent, error) from error
                 # The mark was not moved: the same rows are read again, and exchange or merge what is there.
-                self._intents.forget(cursor, intent.table)
+                self._intents.forget(cursor, intent.load_id)
 
     def carry_out(self, cursor: Cursor, lease: Lease, intent: Intent) -> None:
         """Write an intent down and carry it out."""
@@ -213,7 +213,7 @@ class DatabricksWriter(TransactionalWriter):
     def commit(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
         for work in works:
             if work.publication is not None:
-                self._tidy(cursor, work.target.name)
+                self._tidy(cursor, work.target.name, work.publication.load_id)
 
     def lock_table(self, cursor: Cursor, table: str) -> None:
         """Nothing can be locked: what a statement relies on it checks itself."""
@@ -228,7 +228,7 @@ class DatabricksWriter(TransactionalWriter):
         if work.fresh or not done:
             if done:
                 # First: receipts without rows would be believed.
-                self._forget(cursor, target.name, "_runner_chunks", "_runner_plans")
+                self._forget(cursor, target.name, receipts=True)
             self.create_stage(cursor, target, named=True)
             if work.plan is not None:
                 books.note_plan(target, work.plan)
@@ -286,20 +286,22 @@ class DatabricksWriter(TransactionalWriter):
 
     def discard(self, target: Target) -> None:
         with self.session() as cursor:
-            self._forget(cursor, target.name, "_runner_chunks", "_runner_plans")
+            self._forget(cursor, target.name, receipts=True)
             cursor.execute(f"drop table if exists {self.name(target.stage)}")
 
-    def _forget(self, cursor: Cursor, table: str, *books: str) -> None:
-        for book in books:
+    def _forget(self, cursor: Cursor, table: str, *, receipts: bool = False) -> None:
+        """Forget the plan of a table, and what is staged of it."""
+        for book in ["_runner_chunks"] * receipts + ["_runner_plans"]:
             cursor.execute(f"delete from {self.name(book)} where table_name = ?", [table])
 
-    def _tidy(self, cursor: Cursor, table: str) -> None:
+    def _tidy(self, cursor: Cursor, table: str, load_id: str) -> None:
         """Drop what a publication leaves; what stays behind is found and dropped by the next one."""
         assert isinstance(cursor, WarehouseCursor)
         stage = Target(table, ()).stage
         # The rows are published: a failure here must not be told as theirs.
         with contextlib.suppress(RunnerError):
-            self._forget(cursor, table, INTENTS, "_runner_plans")
+            self._intents.forget(cursor, load_id)
+            self._forget(cursor, table)
             cursor.execute(f"drop table if exists {self.name(stage)}")
             cursor.empty(self.folder(stage))
 

@@ -75,11 +75,11 @@ class Double:
     def _answer(self, sql: str) -> list[tuple[Any, ...]]:
         values = [_text(found) for found in _LITERAL.finditer(sql)]
         table = next(iter(re.findall(r"`raw`\.`([^`]+)`", sql)), "")
-        if sql.startswith("insert into") and " values " in sql:
+        if sql.startswith("insert into `lake`.`raw`.`_runner_intents`"):
+            self.intents.append(values[:4])
+        elif sql.startswith("insert into") and " values " in sql:
             values = [_text(found) for found in _LITERAL.finditer(sql.split(" values ", 1)[1])]
-            if table == "_runner_intents":
-                self.intents.append(values)
-            elif table == "_dlt_loads":
+            if table == "_dlt_loads":
                 self.loads.append(values[0])
             elif table == "_runner_state":
                 self.states.append(values)
@@ -90,7 +90,7 @@ class Double:
                     self.chunks[values[start + 1], values[start + 2]] = int(values[start + 3])
         elif sql.startswith("delete from"):
             if table == "_runner_intents":
-                self.intents = [one for one in self.intents if one[0] != values[0]]
+                self.intents = [one for one in self.intents if one[1] != values[0]]
             elif table == "_runner_chunks":
                 self.chunks = {key: epoch for key, epoch in self.chunks.items() if key[0] != values[0]}
         elif sql.startswith("put"):

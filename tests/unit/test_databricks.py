@@ -41,7 +41,7 @@ from runner.load import (
     TargetColumn,
 )
 from runner.rowhash import Digest, Fingerprint, Slice
-from runner.writers import databricks, databrickswriter
+from runner.writers import databricks, databricksintents, databrickswriter
 from runner.writers.databricks import Databricks
 from runner.writers.databricksconnection import contact_error, translated
 from runner.writers.databricksfiles import file_names, readable
@@ -134,9 +134,9 @@ class Work:
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     numbers = itertools.count(1)
-    monkeypatch.setattr(
-        databrickswriter, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"file{next(numbers)}"))
-    )
+    named = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"unique{next(numbers)}"))
+    monkeypatch.setattr(databrickswriter, "uuid", named)
+    monkeypatch.setattr(databricksintents, "uuid", named)
     found = Work(tmp_path)
     found.writer.acquire(_LEASE, ["all_types", "events", "orders"])
     found.double.taken()
@@ -242,7 +242,7 @@ def test_nothing_new_changes_nothing(work: Work) -> None:
     assert work.do(_ORDERS, empty, fresh=True, mode="incremental", replace=False).error is None
     said = work.double.taken()
     assert "merge" not in said
-    assert "_runner_intents` values" not in said
+    assert "insert into `lake`.`raw`.`_runner_intents`" not in said
     assert work.double.loads == ["load-1", "load-2"]
 
 
@@ -356,13 +356,15 @@ def test_a_refused_statement_leaves_no_intent(work: Work) -> None:
     assert work.double.loads == ["load-1"]
 
 
-def test_a_lost_lease_leaves_the_intent_to_its_new_holder(work: Work) -> None:
+@pytest.mark.parametrize("statement", ["^merge", "^insert into `lake`.`raw`.`_runner_intents`"])
+def test_a_lost_lease_leaves_nothing_to_complete(work: Work, statement: str) -> None:
     published(work, _ORDERS, _ORDER_KINDS)
     lost = ServerOperationError("[USER_RAISED_EXCEPTION] orchestra-runner: another run took the table over")
-    work.double.failures.append(("^merge", lost))
+    work.double.failures.append((statement, lost))
     outcome = work.do(_ORDERS, work.chunk("c2"), fresh=True, mode="incremental", replace=False)
     assert isinstance(outcome.error, LeaseLost)
-    assert [intent[1] for intent in work.double.intents] == ["load-2"]
+    assert not work.double.intents
+    assert work.double.loads == ["load-1"]
 
 
 def test_what_cannot_be_completed_concerns_its_table_alone(work: Work) -> None:
@@ -567,7 +569,11 @@ def test_keys_that_are_missing(monkeypatch: pytest.MonkeyPatch, options: dict[st
     assert "hunter2" not in str(caught.value)
 
 
-def test_without_the_driver() -> None:
+def test_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(databricks, "find_spec", missing)
     with pytest.raises(ModuleNotFoundError) as caught:
         Databricks(_OPTIONS, folder=Path(), memory=0)
     assert caught.value.name == "databricks-sql-connector"
