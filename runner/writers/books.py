@@ -18,7 +18,7 @@ STATE_COLUMNS = (
     "key_columns"
 )
 _RECEIPTS = "_runner_chunks (run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at)"
-_STATES = f"_runner_state (table_name, seq, {STATE_COLUMNS}, published_at)"
+STATES = f"_runner_state (table_name, seq, {STATE_COLUMNS}, published_at)"
 
 
 class Books:
@@ -83,19 +83,23 @@ class Books:
         values = [self.lease.run, target.name, chunk.id, chunk.epoch, chunk.rows, chunk.hash, chunk.token]
         self._add(_RECEIPTS, f"(?, ?, ?, ?, ?, ?, ?, {self._writer.seconds})", values)
 
-    def note_publication(self, target: Target, publication: Publication, hashed: str | None) -> None:
-        """Note that a table is published: its history row, and its load."""
+    def history(self, target: Target, publication: Publication, hashed: str | None) -> list[Any]:
+        """Return the history row of a publication, without its time."""
         newest = self.newest(target)
         mark, column, token = publication.mark, publication.cursor, publication.token
         if mark is None and newest is not None and newest.cursor == column and not publication.replace:
             mark, token = newest.mark, newest.token
         seq = self._newest[target.name][0] + 1 if newest is not None else 1
-        state = [
+        return [
             target.name, seq, target.source, target.source_table, self.lease.job, self.lease.run, publication.mode,
             column, mark, publication.load_id, publication.digest, sum(publication.chunks.values()), hashed, token,
             ",".join(target.key),
         ]  # fmt: skip
-        self._add(_STATES, f"({', '.join('?' * len(state))}, {self._writer.seconds})", state)
+
+    def note_publication(self, target: Target, publication: Publication, hashed: str | None) -> None:
+        """Note that a table is published: its history row, and its load."""
+        state = self.history(target, publication, hashed)
+        self._add(STATES, f"({', '.join('?' * len(state))}, {self._writer.seconds})", state)
         self._add("_dlt_loads", f"(?, ?, 0, {self._writer.now}, null)", [publication.load_id, self._writer.dataset])
         self._published.append(target.name)
 

@@ -95,6 +95,7 @@ class TransactionalWriter(abc.ABC):
     # Whether tables are made and altered in the transaction; else before it, for such a statement would commit it.
     transactional_ddl = True
     leases_type: type[RowLeases] = RowLeases
+    publisher_type: type[Publisher] = Publisher
     row_id = "rowid"
     # What to do about a column that fits neither way; None: what its error says.
     conflict_guidance: str | None = None
@@ -294,7 +295,7 @@ class TransactionalWriter(abc.ABC):
                 if work.publication is None or not books.is_published(work.publication):
                     self._stage(cursor, books, work, outcome)
                     if work.publication is not None:
-                        publisher = Publisher(self, cursor, books, work.target, work.publication, outcome)
+                        publisher = self.publisher_type(self, cursor, books, work.target, work.publication, outcome)
                         publisher.publish(one_chunk=work.one_chunk)
             books.write()
             for work in works:

@@ -28,7 +28,7 @@ def test_aliases_and_strictness(schemas):
     ("name", "kinds"),
     [
         ("SourceSpec", ["postgres"]),
-        ("DestinationSpec", ["bigquery", "duckdb", "filesystem", "motherduck", "postgres", "snowflake"]),
+        ("DestinationSpec", ["bigquery", "databricks", "duckdb", "filesystem", "motherduck", "postgres", "snowflake"]),
     ],
 )
 def test_installed_plug_ins_are_alternatives(schemas, name, kinds):

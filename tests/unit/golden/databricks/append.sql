@@ -1,0 +1,48 @@
+select table_name, load_id, statement, history from `lake`.`raw`.`_runner_intents` i where table_name in ('events') and not exists (select 1 from `lake`.`raw`.`_dlt_loads` l where l.load_id = i.load_id);
+
+select table_name, token, min(expires_at) from `lake`.`raw`.`_runner_leases` where table_name in ('events') group by table_name, token having max(expires_at) >= unix_millis(current_timestamp()) / 1000D;
+
+select table_name, chunk, max(epoch) from `lake`.`raw`.`_runner_chunks` where table_name in ('events') group by 1, 2;
+
+select load_id from `lake`.`raw`.`_dlt_loads` where load_id in ('load-2');
+
+select table_name, seq, source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, key_columns from `lake`.`raw`.`_runner_state` where (table_name, seq) in (select table_name, max(seq) from `lake`.`raw`.`_runner_state` where table_name in ('events') group by table_name);
+
+delete from `lake`.`raw`.`_runner_chunks` where table_name = 'events';
+
+delete from `lake`.`raw`.`_runner_plans` where table_name = 'events';
+
+create or replace table `lake`.`raw`.`_runner_stage_609f04e5b5c38c24` (`shop` STRING, `id` BIGINT, `total` DECIMAL(10,2), `updated_at` TIMESTAMP, `deleted_at` TIMESTAMP_NTZ, `_runner_chunk` STRING, `_runner_file` STRING);
+
+put '__input_stream__' into '/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24/unique2.parquet' overwrite;
+
+insert into `lake`.`raw`.`_runner_stage_609f04e5b5c38c24` replace where `_runner_chunk` in ('c2') select * from (select cast(`shop` as STRING) as `shop`, cast(`id` as BIGINT) as `id`, cast(`total` as DECIMAL(10,2)) as `total`, cast(`updated_at` as TIMESTAMP) as `updated_at`, cast(`deleted_at` as TIMESTAMP_NTZ) as `deleted_at`, 'c2' as `_runner_chunk`, 'unique2.parquet' as `_runner_file` from parquet.`/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24/unique2.parquet`) where (select if((select count(*) from (select table_name, token, row_number() over (partition by table_name order by claimed, token) as place from (select table_name, token, min(expires_at) as claimed from `lake`.`raw`.`_runner_leases` where table_name in ('events') group by table_name, token having max(expires_at) >= unix_millis(current_timestamp()) / 1000D) l) f where place = 1 and token = 'token-1') = 1, true, raise_error('orchestra-runner: another run took the table over')));
+
+select table_name, column_name, full_data_type from `lake`.information_schema.columns where table_schema = 'raw' and table_name = 'events' order by table_name, ordinal_position;
+
+select _runner_chunk, count(*) from `lake`.`raw`.`_runner_stage_609f04e5b5c38c24` group by _runner_chunk;
+
+select distinct _runner_file from `lake`.`raw`.`_runner_stage_609f04e5b5c38c24` order by 1;
+
+insert into `lake`.`raw`.`_runner_intents` select 'events', 'load-2', 'copy into "lake"."raw"."events" from (select cast("shop" as STRING) as "shop", cast("id" as BIGINT) as "id", cast("total" as DECIMAL(10,2)) as "total", cast("updated_at" as TIMESTAMP) as "updated_at", cast("deleted_at" as TIMESTAMP_NTZ) as "deleted_at", cast(null as INT) as "old" from \'/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24\') fileformat = parquet files = (\'unique2.parquet\')', '["events", 2, "shop_pg", "public.events", "shop", "run-1", "append", null, null, "load-2", "digest", 3, null, null, ""]' where (select if((select count(*) from (select table_name, token, row_number() over (partition by table_name order by claimed, token) as place from (select table_name, token, min(expires_at) as claimed from `lake`.`raw`.`_runner_leases` where table_name in ('events') group by table_name, token having max(expires_at) >= unix_millis(current_timestamp()) / 1000D) l) f where place = 1 and token = 'token-1') = 1, true, raise_error('orchestra-runner: another run took the table over')));
+
+select table_name, token, min(expires_at) from `lake`.`raw`.`_runner_leases` where table_name in ('events') group by table_name, token having max(expires_at) >= unix_millis(current_timestamp()) / 1000D;
+
+copy into `lake`.`raw`.`events` from (select cast(`shop` as STRING) as `shop`, cast(`id` as BIGINT) as `id`, cast(`total` as DECIMAL(10,2)) as `total`, cast(`updated_at` as TIMESTAMP) as `updated_at`, cast(`deleted_at` as TIMESTAMP_NTZ) as `deleted_at`, cast(null as INT) as `old` from '/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24') fileformat = parquet files = ('unique2.parquet');
+
+insert into `lake`.`raw`.`_runner_chunks` (run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at) values ('run-1', 'events', 'c2', 1, 3, null, null, unix_millis(current_timestamp()) / 1000D);
+
+insert into `lake`.`raw`.`_runner_state` (table_name, seq, source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, key_columns, published_at) values ('events', 2, 'shop_pg', 'public.events', 'shop', 'run-1', 'append', null, null, 'load-2', 'digest', 3, null, null, '', unix_millis(current_timestamp()) / 1000D);
+
+insert into `lake`.`raw`.`_dlt_loads`  values ('load-2', 'raw', 0, current_timestamp(), null);
+
+delete from `lake`.`raw`.`_runner_intents` where load_id = 'load-2';
+
+delete from `lake`.`raw`.`_runner_plans` where table_name = 'events';
+
+drop table if exists `lake`.`raw`.`_runner_stage_609f04e5b5c38c24`;
+
+list '/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24';
+
+remove '/Volumes/lake/raw/_runner_files/_runner_stage_609f04e5b5c38c24/unique2.parquet';
+
