@@ -8,14 +8,13 @@ TYPE", "DML statements" (DELETE needs a WHERE), "ASSERT".
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from runner.errors import DestinationError, SchemaConflict
+from runner.errors import SchemaConflict
 from runner.load import TargetColumn
 from runner.naming import literal
-from runner.rowhash import Dialect, Field
 
 _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bhash\b")
 _DELETE_ALL = re.compile(r"delete from (?:`[^`]+`\.)?`[^`]+`")
@@ -139,20 +138,3 @@ def _is_plain(name: str) -> bool:
 def label(text: str) -> str:
     """Return a text as the value of a label (cloud.google.com, Requirements for labels)."""
     return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:63]
-
-
-class NoHashes(Dialect):
-    """Rows are not hashed in BigQuery: whoever asks for it is told."""
-
-    def argument(self, field: Field) -> str:
-        raise _no_hashes()
-
-    def halved(self, text: str, others: Mapping[str, str], source: str) -> str:
-        raise _no_hashes()
-
-
-def _no_hashes() -> DestinationError:
-    return DestinationError(
-        "Rows cannot be hashed in BigQuery yet, so that they cannot be compared by value there.",
-        guidance="Use --verify counts, which is the default.",
-    )

@@ -38,6 +38,7 @@ from runner.writers import bigquerysql as dialect
 from runner.writers.bigqueryjobs import LEASE_LOST, DeferredCursor, Jobs, MissingDataset
 from runner.writers.books import Books
 from runner.writers.cursor import Cursor
+from runner.writers.nohashes import NoHashes
 from runner.writers.registry import RegistryClient
 from runner.writers.rowleases import Claims
 from runner.writers.warehouse import MADE_FOR, WarehouseWriter
@@ -66,7 +67,7 @@ class BigQueryWriter(WarehouseWriter):
     now = "current_timestamp()"
     microsecond = "interval 1 microsecond"
     seconds = "unix_millis(current_timestamp()) / 1000.0"
-    dialect: Dialect = dialect.NoHashes()
+    dialect: Dialect = NoHashes("BigQuery")
     leases: Claims
 
     def __init__(

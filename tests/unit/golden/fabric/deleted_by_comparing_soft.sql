@@ -1,0 +1,14 @@
+if object_id('[raw].[_runner_turn_d5acebe867b47f4d]', 'U') is null create table [raw].[_runner_turn_d5acebe867b47f4d] (taken bigint not null);
+insert into [raw].[_runner_turn_d5acebe867b47f4d] (taken) select 0 where not exists (select 1 from [raw].[_runner_turn_d5acebe867b47f4d]);
+select table_name, token, min(expires_at) from [raw].[_runner_leases] where table_name in ('orders') group by table_name, token having max(expires_at) >= datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0;
+select table_name, chunk, max(epoch) from [raw].[_runner_chunks] where table_name in ('orders') group by table_name, chunk;
+select load_id from [raw].[_dlt_loads] where load_id in ('load1');
+select table_name, seq, source, source_table, job, run, mode, cursor_column, mark, load_id, digest, row_count, hash, source_token, key_columns from [raw].[_runner_state] where exists (select 1 from (select table_name, max(seq) from [raw].[_runner_state] where table_name in ('orders') group by table_name) m (_runner_0, _runner_1) where m._runner_0 = table_name and m._runner_1 = seq);
+select TABLE_NAME, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION from INFORMATION_SCHEMA.COLUMNS where TABLE_SCHEMA = 'raw' and TABLE_NAME = 'orders' order by TABLE_NAME, ORDINAL_POSITION;
+select TABLE_NAME, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION from INFORMATION_SCHEMA.COLUMNS where TABLE_SCHEMA = 'raw' and TABLE_NAME = 'orders' order by TABLE_NAME, ORDINAL_POSITION;
+-- put de6f0160d596d002891af4d33a0f2891.parquet: id, note;
+drop table if exists [raw].[_runner_stage_f0a67bd34c77c4c2];
+create table [raw].[_runner_stage_f0a67bd34c77c4c2] ([id] bigint, [note] varchar(max));
+copy into [raw].[_runner_stage_f0a67bd34c77c4c2] ([id] 1, [note] 2) from 'https://acme.blob.core.windows.net/stage/runner/de6f0160d596d002891af4d33a0f2891.parquet' with (file_type = 'PARQUET', credential = (identity = 'Shared Access Signature', secret = 'sv=2024-11-04&sig=abcdefghij'));
+select count_big(*) from [raw].[_runner_stage_f0a67bd34c77c4c2];
+if @@trancount > 0 rollback transaction;
