@@ -9,23 +9,16 @@ Statements are written in the SQL of the recipe and spelled in T-SQL by ``tsql.s
 
 Facts: learn.microsoft.com, "Transactions in Warehouse tables" (snapshot isolation alone; conflicts are of whole tables
 and found at the commit; tables may be made in a transaction), "T-SQL surface area" (no query of system and user tables
-together), "COPY INTO" (files by their columns' places; a SAS, or the login itself), "Collation".
+together), "Collation".
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner.errors import DestinationRefused, RunnerError
 from runner.load import ChunkLoad, Cost, Lease, Outcome, TableWork, Target, TargetColumn
@@ -34,17 +27,15 @@ from runner.rowhash import Dialect
 from runner.secrets import remember
 from runner.writers import tsql
 from runner.writers.cursor import Cursor
+from runner.writers.fabricfiles import StagedFiles
 from runner.writers.fabriclogin import (
     CHANGED,
     FabricConfig,
     contact_error,
     login_arguments,
-    store_options,
     translated,
 )
 from runner.writers.nohashes import NoHashes
-from runner.writers.objects import Objects
-from runner.writers.publication import CHUNK
 from runner.writers.registry import RegistryClient
 from runner.writers.transactional import PROMISES
 from runner.writers.warehouse import WarehouseWriter
@@ -118,9 +109,9 @@ class FabricWriter(WarehouseWriter):
         self._config = config
         self._connection: Any = None
         self._contacted = False
-        self._run = ""
+        self._files = StagedFiles(config, dataset)
         self._statements = 0
-        self._several: set[ChunkLoad] = set()
+        self._named: set[ChunkLoad] = set()
         self._turns: set[str] = set()
 
     # The connection.
@@ -145,10 +136,6 @@ class FabricWriter(WarehouseWriter):
                 raise contact_error(error, contacted=self._contacted) from None
             self._contacted = True
         return self._connection
-
-    @cached_property
-    def _objects(self) -> Objects:
-        return Objects(self._config.stage_url, store_options(self._config))
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -266,78 +253,55 @@ class FabricWriter(WarehouseWriter):
     # Files.
 
     def upload(self, cursor: Cursor, chunk: ChunkLoad) -> None:
-        for file in chunk.files:
-            if chunk in self._several:
-                with _marked(file, chunk.id) as marked:
-                    self._objects.copy(self._place(chunk, file), marked)
-            else:
-                self._objects.copy(self._place(chunk, file), file)
-
-    def _place(self, chunk: ChunkLoad, file: Path) -> str:
-        """Return where a file is: letters and digits alone, for some signs are patterns to COPY."""
-        of_it = json.dumps([self.dataset, self._run, chunk.id, chunk.epoch, file.name])
-        return f"{hashlib.blake2b(of_it.encode(), digest_size=16).hexdigest()}.parquet"
+        self._files.put(chunk, named=chunk in self._named)
 
     def copy(self, cursor: Cursor, stage: str, target: Target, chunks: Sequence[ChunkLoad], *, named: bool) -> None:
-        by_layout: dict[str, list[str]] = {}
-        for chunk in chunks:
-            for file in chunk.files:
-                places = {name: place for place, name in enumerate(pq.read_schema(file).names, start=1)}
-                columns = [f"{quote(column.name)} {places[column.source]}" for column in target.columns]
-                if named:
-                    columns.append(f"{quote(CHUNK)} {len(places) + 1}")
-                location = f"{self._config.stage_location.rstrip('/')}/{self._place(chunk, file)}"
-                by_layout.setdefault(", ".join(columns), []).append(literal(location))
-        options = "file_type = 'PARQUET'"
-        if self._config.stage_credential:
-            secret = literal(self._config.stage_credential)
-            options += f", credential = (identity = 'Shared Access Signature', secret = {secret})"
-        for layout, locations in by_layout.items():
-            cursor.execute(f"copy into {stage} ({layout}) from {', '.join(locations)} with ({options})")
+        for statement in self._files.copies(stage, target, chunks, named=named):
+            cursor.execute(statement)
 
     def remove_uploaded(self, cursor: Cursor, chunk: ChunkLoad) -> None:
-        self._objects.delete([self._place(chunk, file) for file in chunk.files])
+        self._files.remove(chunk)
 
     # The transaction.
 
     def begin(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork], outcomes: Sequence[Outcome]) -> None:
-        self._run = lease.run
-        self._several = {chunk for work in works if not work.one_chunk for chunk in work.chunks}
+        self._files.run = lease.run
+        self._named = {chunk for work in works if not work.one_chunk for chunk in work.chunks}
         for work in works:
-            self._make_turn(cursor, work.target.stage)
+            self._make_turn(cursor, self._turn(work.target))
         super().begin(cursor, lease, works, outcomes)
         for work in works:
-            self._take_turn(cursor, work.target.stage)
+            _take(cursor, self._turn(work.target))
 
     def lost(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> list[str]:
         """Return none: the picture of the transaction has no room for others, the commit finds them."""
         return []
 
-    def _turn(self, stage: str) -> str:
-        return self.name(stage.replace("_stage_", "_turn_"))
-
-    def _make_turn(self, cursor: Cursor, stage: str) -> None:
+    def _make_turn(self, cursor: Cursor, turn: str) -> None:
         """Make the row that transactions on a table change; a second one of it would be harmless."""
-        turn = self._turn(stage)
         if turn not in self._turns:
             cursor.execute(f"create table if not exists {turn} (taken bigint not null)")
             cursor.execute(f"insert into {turn} (taken) select 0 where not exists (select 1 from {turn})")
             self._turns.add(turn)
 
-    def _take_turn(self, cursor: Cursor, stage: str) -> None:
-        cursor.execute(f"update {self._turn(stage)} set taken = taken + 1")
+    def _turn(self, target: Target) -> str:
+        return self.name(target.stage.replace("_stage_", "_turn_"))
 
     # dlt's schema.
 
+    @property
+    def _schema_turn(self) -> str:
+        return self.name("_runner_turn_dlt_version")
+
     def register(self, targets: list[Target]) -> None:
         with self.session() as cursor:
-            self._make_turn(cursor, _SCHEMA)
+            self._make_turn(cursor, self._schema_turn)
         super().register(targets)
 
     def lock_table(self, cursor: Cursor, table: str) -> None:
         """Let one of those that change dlt's schema through; whoever publishes a table has taken its turn."""
         if table == "_dlt_version":
-            self._take_turn(cursor, _SCHEMA)
+            _take(cursor, self._schema_turn)
 
     def registry_client(self) -> RegistryClient:
         credentials = {
@@ -358,14 +322,10 @@ class FabricWriter(WarehouseWriter):
                 user, database = cursor.rows("select suser_sname(), db_name()")[0]
                 checks = [("ok", f"Fabric answers as {user}, warehouse {database}", "")]
                 self._check_collation(cursor)
-            self._objects.write("_runner_probe", [b"probe"])
-            self._objects.delete(["_runner_probe"])
+            self._files.probe()
         except RunnerError as error:
             return [("fail", error.message, error.advice)]
         return [*checks, ("ok", f"files can be put to {self._config.stage_url}", "")]
-
-
-_SCHEMA = "_runner_stage_dlt_version"
 
 
 class _FabricCursor:
@@ -393,19 +353,10 @@ class _FabricCursor:
             raise translated(error) from None
 
 
+def _take(cursor: Cursor, turn: str) -> None:
+    cursor.execute(f"update {turn} set taken = taken + 1")
+
+
 def _raw(cursor: Cursor, sql: str) -> None:
     assert isinstance(cursor, _FabricCursor)
     cursor.raw(sql)
-
-
-@contextlib.contextmanager
-def _marked(file: Path, chunk: str) -> Iterator[Path]:
-    """Lend a copy of a file whose last column is the chunk's id."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder, pq.ParquetFile(file) as source:
-        copy = Path(folder) / file.name
-        schema = source.schema_arrow.append(pa.field(CHUNK, pa.string()))
-        with pq.ParquetWriter(copy, schema, compression="snappy") as writer:
-            for batch in source.iter_batches():
-                names = pa.repeat(pa.scalar(chunk), batch.num_rows)
-                writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, names], schema=schema))
-        yield copy

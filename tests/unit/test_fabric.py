@@ -48,9 +48,10 @@ from runner.load import (
     TargetColumn,
 )
 from runner.rowhash import Digest
-from runner.writers import fabric
+from runner.writers import fabricfiles
 from runner.writers.fabric import Fabric, FabricWriter
 from runner.writers.fabriclogin import FabricConfig, contact_error, login_arguments, store_options, translated
+from runner.writers.transactional import TABLES
 from runner.writers.tsql import book_columns, column_type, moment, spelled, stored_type, widens
 
 _GOLDEN = Path(__file__).parent / "golden" / "fabric"
@@ -188,7 +189,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
 
     vars(module).update(Error=Error, pooling=lambda **_: None, connect=lambda **_: _Connection(service))
     monkeypatch.setitem(sys.modules, "mssql_python", module)
-    monkeypatch.setattr(fabric, "Objects", lambda *_: _Files(service))
+    monkeypatch.setattr(fabricfiles, "Objects", lambda *_: _Files(service))
     service.answer("Collation", ("Latin1_General_100_BIN2_UTF8",))
     service.answer("_runner_leases.* having max", ("orders", "token1", 1.0))
     service.answer(r"object_id\('\[raw\].*'U'\)$", (42,))
@@ -246,8 +247,9 @@ def test_prepare(service: Service, writer: FabricWriter, golden: None) -> None:
 
 def test_prepare_again(service: Service, writer: FabricWriter, golden: None) -> None:
     service.answer("sys.schemas", (1,))
-    plans = [("_runner_plans", name, "varchar", -1, None, None, None) for name in ("table_name", "run", "created_at")]
-    service.answer("INFORMATION_SCHEMA", *plans)
+    columns = re.findall(r"\w+(?= (?:text|bigint|double))", TABLES["_runner_state"])
+    kinds = [("_runner_state", name, *_stored("bigint")) for name in columns if name != "key_columns"]
+    service.answer("INFORMATION_SCHEMA", *kinds)
     writer.prepare()
 
 
@@ -319,8 +321,8 @@ def test_deleted_by_comparing(
     target = _target("id", "note", key=("id", "note"))
     _known(service, target, **({} if hard else {"_deleted_at": "datetime2(6)"}))
     keys = chunk("keys", _target("id", "note"), 3).files
-    service.answer("count_big.* from .raw..._runner_stage_[0-9a-f]+.$", (3,))
     service.answer("count_big", (1,))
+    service.answer("count_big.* from .raw..._runner_stage_[0-9a-f]+.$", (3,))
     deletion = Deletion(hard, None, keys, 3, None)
     how = {"mode": "incremental", "replace": False, "base": "load0", "deletion": deletion, "compares": True}
     outcome = _apply(service, writer, target, [chunk("c1", target)], **how)
