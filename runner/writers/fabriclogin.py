@@ -137,6 +137,11 @@ def contact_error(error: Any, *, contacted: bool) -> RunnerError:
     text = _words(error)
     if contacted:
         return DestinationDown(f"Fabric: {text}")
+    if "load the driver" in text:
+        return UsageError(
+            f"Fabric's driver cannot be loaded: {text}",
+            guidance="Install the system packages it needs: learn.microsoft.com, Install mssql-python.",
+        )
     if _NO_DATABASE.search(text):
         return DatabaseMissing(f"Fabric refused us: {text}")
     if _REJECTED.search(text):

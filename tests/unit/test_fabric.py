@@ -536,6 +536,7 @@ def test_errors_are_told_apart(words: str, kind: type[RunnerError]) -> None:
     [
         ('Cannot open database "x" requested by the login. The login failed.', False, DatabaseMissing),
         ("Login failed for user '<token-identified principal>'.", False, CredentialsRejected),
+        ("Failed to load the driver. Please read the documentation", False, UsageError),
         ("Name or service not known", False, Unreachable),
         ("Name or service not known", True, DestinationDown),
     ],
