@@ -3,7 +3,7 @@ r"""The SQL of the recipe, spelled in T-SQL for the warehouse of Microsoft Fabri
 Facts: learn.microsoft.com, "Data types in Fabric Data Warehouse" (no nvarchar and no datetimeoffset, six digits of a
 second), "Reserved keywords (Transact-SQL)", "Table value constructor" (at most 1000 rows), "ALTER TABLE" (nullable
 columns are added; ALTER COLUMN is a preview), "DATEDIFF_BIG", "= (String comparison or assignment)" (spaces at the end
-do not count), "COUNT" (an int; COUNT_BIG is a bigint).
+do not count), "COUNT" (an int; COUNT_BIG is a bigint), "Backslash (Line Continuation)".
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ MOST_VALUES = 1000
 _TOKENS = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\badd column\b|\bis true\b|\bcount\(\*\)|\b(?:plan|schema)\b", re.IGNORECASE
 )
+_CONTINUED = re.compile(r"\\(?=[\r\n])")
+_BROKEN = r"\\' + '"
 _NAMES = r"(?:\[(?:[^\]]|\]\])*\]\.?)+"
 _CREATE = re.compile(rf"create table if not exists ({_NAMES})")
 _ALTER = re.compile(rf"(alter table {_NAMES} alter column {_NAMES}) set data type (.+)")
@@ -80,7 +82,8 @@ def spelled(sql: str) -> str:
 def _token(found: re.Match[str]) -> str:
     token = found[0]
     if token[0] == "'":
-        return token
+        # A backslash at the end of a line is no part of a literal, and neither is the line's end.
+        return f"({_CONTINUED.sub(_BROKEN, token)})" if _CONTINUED.search(token) else token
     if token[0] == '"':
         return "[" + token[1:-1].replace('""', '"').replace("]", "]]") + "]"
     return _WORDS.get(token.lower(), f"[{token}]")

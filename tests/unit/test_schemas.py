@@ -26,7 +26,10 @@ def test_aliases_and_strictness(schemas):
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("SourceSpec", ["postgres"]), ("DestinationSpec", ["bigquery", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"])],
+    [
+        ("SourceSpec", ["postgres"]),
+        ("DestinationSpec", ["bigquery", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"]),
+    ],
 )
 def test_installed_plug_ins_are_alternatives(schemas, name, kinds):
     alternatives = schemas["connections.schema.json"]["$defs"][name]["anyOf"]
