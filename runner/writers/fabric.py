@@ -101,6 +101,8 @@ class FabricWriter(WarehouseWriter):
     now = tsql.NOW
     seconds = tsql.SECONDS
     most_values = tsql.MOST_VALUES
+    # No table has this name: columns are named with their table's alone.
+    keys_alias = quote("the keys")
     conflict_guidance = CHANGED
     dialect: Dialect = NoHashes("Fabric")
 
@@ -234,9 +236,10 @@ class FabricWriter(WarehouseWriter):
     def keyed(self, target: Target, source: str) -> str:
         key = [column for name in target.key for column in target.columns if column.name == name]
         table = self.name(target.name)
-        same = " and ".join(self.equal(one, f"k.{quote(one.name)}", f"{table}.{quote(one.name)}") for one in key)
+        k = self.keys_alias
+        same = " and ".join(self.equal(one, f"{k}.{quote(one.name)}", f"{table}.{quote(one.name)}") for one in key)
         names = ", ".join(quote(one.name) for one in key)
-        return f"exists (select 1 from (select {names} from {source}) k where {same})"
+        return f"exists (select 1 from (select {names} from {source}) {k} where {same})"
 
     def equal(self, column: TargetColumn, left: str, right: str) -> str:
         return tsql.equal(column, left, right)

@@ -90,6 +90,8 @@ class TransactionalWriter(abc.ABC):
     timestamp_type = "timestamp with time zone"
     now = "now()"
     microsecond = "interval '1 microsecond'"
+    # What the table of keys is called where a published table is compared with it.
+    keys_alias = "k"
     # The most rows that one INSERT … VALUES may have; None is any number.
     most_values: int | None = None
     # The clock of all leases: seconds since 1970.

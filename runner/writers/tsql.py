@@ -3,7 +3,8 @@ r"""The SQL of the recipe, spelled in T-SQL for the warehouse of Microsoft Fabri
 Facts: learn.microsoft.com, "Data types in Fabric Data Warehouse" (no nvarchar and no datetimeoffset, six digits of a
 second), "Reserved keywords (Transact-SQL)", "Table value constructor" (at most 1000 rows), "ALTER TABLE" (nullable
 columns are added; ALTER COLUMN is a preview), "DATEDIFF_BIG", "= (String comparison or assignment)" (spaces at the end
-do not count), "COUNT" (an int; COUNT_BIG is a bigint), "Backslash (Line Continuation)".
+do not count), "COUNT" (an int; COUNT_BIG is a bigint), "Backslash (Line Continuation)",
+"Deprecated database engine features" (names of columns with more than two parts).
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ MOMENT = "datetime2(6)"
 TEXT = "varchar(max)"
 MOST_VALUES = 1000
 
-# A literal, a quoted name, or words that T-SQL has others for.
+_QUOTED = r'"(?:[^"]|"")*"'
+# A literal, a quoted name (of a column with its table and schema, of anything), or words that T-SQL has others for.
 _TOKENS = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\badd column\b|\bis true\b|\bcount\(\*\)|\b(?:plan|schema)\b", re.IGNORECASE
+    rf"'(?:[^']|'')*'|{_QUOTED}\.(?P<column>{_QUOTED}\.{_QUOTED})|{_QUOTED}|"
+    r"\badd column\b|\bis true\b|\bcount\(\*\)|\b(?:plan|schema)\b",
+    re.IGNORECASE,
 )
 _CONTINUED = re.compile(r"\\(?=[\r\n])")
 _BROKEN = r"\\' + '"
@@ -84,6 +88,9 @@ def _token(found: re.Match[str]) -> str:
     if token[0] == "'":
         # A backslash at the end of a line is no part of a literal, and neither is the line's end.
         return f"({_CONTINUED.sub(_BROKEN, token)})" if _CONTINUED.search(token) else token
+    if found["column"]:
+        # A column's name of three parts is deprecated, and its table is known without its schema.
+        return _TOKENS.sub(_token, found["column"])
     if token[0] == '"':
         return "[" + token[1:-1].replace('""', '"').replace("]", "]]") + "]"
     return _WORDS.get(token.lower(), f"[{token}]")

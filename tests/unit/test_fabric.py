@@ -445,6 +445,7 @@ def test_no_secret_is_told(service: Service, writer: FabricWriter, chunk: Callab
         ('select "a]b" from "raw"."t"', "select [a]]b] from [raw].[t]"),
         ("select 'it''s \"x\" is true plan'", "select 'it''s \"x\" is true plan'"),
         ("select 'C:\\dir', 'C:\\\n\r'", "select 'C:\\dir', ('C:\\' + '\n\r')"),
+        ('select "raw"."t"."a" from "raw"."t"', "select [t].[a] from [raw].[t]"),
         ("begin", "begin transaction"),
         ('select 1 from "t" limit 1', "select top 1 1 from [t]"),
         ('select plan, schema, _runner_plans from "t"', "select [plan], [schema], _runner_plans from [t]"),

@@ -17,7 +17,7 @@ select table_name, seq, source, source_table, job, run, mode, cursor_column, mar
 copy into [raw].[_runner_stage_d5acebe867b47f4d] ([id] 1, [done] 2) from 'https://acme.blob.core.windows.net/stage/runner/facdccba223069983f9c5c98f4236066.parquet' with (file_type = 'PARQUET', credential = (identity = 'Shared Access Signature', secret = 'sv=2024-11-04&sig=abcdefghij'));
 select 'c1', count_big(*) from [raw].[_runner_stage_d5acebe867b47f4d] having count_big(*) > 0;
 select TABLE_NAME, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION from INFORMATION_SCHEMA.COLUMNS where TABLE_SCHEMA = 'raw' and TABLE_NAME = 'orders' order by TABLE_NAME, ORDINAL_POSITION;
-delete from [raw].[orders] where exists (select 1 from (select [id] from [raw].[_runner_stage_d5acebe867b47f4d]) k where k.[id] = [raw].[orders].[id]);
+delete from [raw].[orders] where exists (select 1 from (select [id] from [raw].[_runner_stage_d5acebe867b47f4d]) [the keys] where [the keys].[id] = [orders].[id]);
 insert into [raw].[orders] ([id], [done]) select [id], [done] from [raw].[_runner_stage_d5acebe867b47f4d];
 delete from [raw].[_runner_stage_d5acebe867b47f4d];
 insert into [raw].[_runner_plans]  values ('orders', 'run1', '{"chunks": 1}', datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0);

@@ -21,7 +21,7 @@ select top 1 1 from [raw].[_runner_stage_d5acebe867b47f4d] group by [id], [note]
 select top 1 1 from [raw].[_runner_stage_d5acebe867b47f4d] where [id] is null or [note] is null;
 select TABLE_NAME, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION from INFORMATION_SCHEMA.COLUMNS where TABLE_SCHEMA = 'raw' and TABLE_NAME = 'orders' order by TABLE_NAME, ORDINAL_POSITION;
 delete from [raw].[orders] where [at] >= cast('2024-01-01 00:00:00.000000' as datetime2(6));
-delete from [raw].[orders] where exists (select 1 from (select [id], [note] from [raw].[_runner_stage_d5acebe867b47f4d]) k where k.[id] = [raw].[orders].[id] and (k.[note] = [raw].[orders].[note] and datalength(k.[note]) = datalength([raw].[orders].[note])));
+delete from [raw].[orders] where exists (select 1 from (select [id], [note] from [raw].[_runner_stage_d5acebe867b47f4d]) [the keys] where [the keys].[id] = [orders].[id] and ([the keys].[note] = [orders].[note] and datalength([the keys].[note]) = datalength([orders].[note])));
 insert into [raw].[orders] ([id], [note], [at]) select [id], [note], [at] from [raw].[_runner_stage_d5acebe867b47f4d];
 delete from [raw].[_runner_stage_d5acebe867b47f4d];
 insert into [raw].[_runner_plans]  values ('orders', 'run1', '{"chunks": 1}', datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0);
