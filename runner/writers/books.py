@@ -38,7 +38,8 @@ class Books:
         chunks, states = (writer.name(f"_runner_{what}") for what in ("chunks", "state"))
         self._held = writer.leases.held(cursor, lease, names)
         self.receipts: dict[str, dict[str, int]] = defaultdict(dict)
-        done = f"select table_name, chunk, max(epoch) from {chunks} where table_name in ({listed}) group by 1, 2"
+        groups = writer.grouped("table_name", "chunk")
+        done = f"select table_name, chunk, max(epoch) from {chunks} where table_name in ({listed}) group by {groups}"
         for table, chunk, epoch in cursor.rows(done, names):
             self.receipts[table][chunk] = epoch
         self._loaded: set[str] = set()
@@ -120,11 +121,14 @@ class Books:
         for table in tables:
             form, rows = self._rows.pop(table)
             name, _, columns = table.partition(" ")
-            values = ", ".join([form] * len(rows))
-            self._cursor.execute(
-                f"insert into {self._writer.name(name)} {columns} values {values}",
-                [value for row in rows for value in row],
-            )
+            size = self._writer.most_values or len(rows)
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                values = ", ".join([form] * len(part))
+                self._cursor.execute(
+                    f"insert into {self._writer.name(name)} {columns} values {values}",
+                    [value for row in part for value in row],
+                )
 
     def _add(self, table: str, form: str, values: list[Any]) -> None:
         self._rows.setdefault(table, (form, []))[1].append(values)

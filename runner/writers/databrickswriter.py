@@ -220,7 +220,7 @@ class DatabricksWriter(TransactionalWriter):
 
     def swap(self, cursor: Cursor, target: Target, *, exists: bool) -> None:
         """Refuse: a table is exchanged by the one statement of its publication."""
-        raise NotImplementedError
+        raise NotImplementedError  # StatementPublisher exchanges no tables
 
     def _stage(self, cursor: Cursor, books: Books, work: TableWork, outcome: Outcome) -> None:
         target = work.target

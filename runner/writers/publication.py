@@ -227,7 +227,7 @@ class Publisher:
         present = self.writer.present(self.cursor, self.target)
         conditions = [f"{condition} and {present}" if present else condition for condition in conditions]
         if self.target.key and publication.mode != "append":
-            conditions.append(self.writer.among(self._key(), self._key(), self.stage))
+            conditions.append(self.writer.keyed(self.target, self.stage))
         replaced = Fingerprint()
         for condition in conditions:
             if carries:
@@ -321,7 +321,7 @@ class Publisher:
         self.outcome.deleted += self.cursor.rows(f"select count(*) from {self.stage} where {condition}")[0][0]
         if self.publication.mode != "append" and self.target.key and self.existing and not self.publication.replace:
             # The published row has to go although nothing takes its place.
-            gone = self.writer.among(self._key(), self._key(), f"{self.stage} where {condition}")
+            gone = self.writer.keyed(self.target, f"{self.stage} where {condition}")
             self._gone = self._hash_published(gone) if self._carries(staged) else Fingerprint()
             self.cursor.execute(f"delete from {self.table} where {gone}")
         if staged is not None:
@@ -351,15 +351,21 @@ class Publisher:
         if not deletion.hard and not self._marked:
             self._add_columns(f"{quote(DELETED_AT)} {self.writer.timestamp_type}")
         present = f"{quote(DELETED_AT)} is null" if self._marked else "1 = 1"
-        same = " and ".join(f"k.{quote(name)} = {self.table}.{quote(name)}" for name in self.target.key)
-        missing = f"{present} and not exists (select 1 from {keys} k where {same})"
+        k = self.writer.keys_alias
+        same = " and ".join(
+            self.writer.equal(column, f"{k}.{quote(column.name)}", f"{self.table}.{quote(column.name)}")
+            for name in self.target.key
+            for column in self.target.columns
+            if column.name == name
+        )
+        missing = f"{present} and not exists (select 1 from {keys} {k} where {same})"
         if self._marked:
-            back = f"{quote(DELETED_AT)} is not null and exists (select 1 from {keys} k where {same})"
+            back = f"{quote(DELETED_AT)} is not null and exists (select 1 from {keys} {k} where {same})"
             if carried is not None:
                 sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, back)
                 carried += total(by_prefix(self.cursor.rows(sql)).values())
             self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = null where {back}")
-        lacking = f"select count(*) from {keys} k where not exists (select 1 from {self.table} where {same})"
+        lacking = f"select count(*) from {keys} {k} where not exists (select 1 from {self.table} where {same})"
         self.outcome.lacking = int(self.cursor.rows(lacking)[0][0])
         gone, rows = (
             int(self.cursor.rows(f"select count(*) from {self.table} where {condition}")[0][0])

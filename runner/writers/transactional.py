@@ -90,6 +90,10 @@ class TransactionalWriter(abc.ABC):
     timestamp_type = "timestamp with time zone"
     now = "now()"
     microsecond = "interval '1 microsecond'"
+    # What the table of keys is called where a published table is compared with it.
+    keys_alias = "k"
+    # The most rows that one INSERT … VALUES may have; None is any number.
+    most_values: int | None = None
     # The clock of all leases: seconds since 1970.
     seconds = "extract(epoch from now())"
     # Whether tables are made and altered in the transaction; else before it, for such a statement would commit it.
@@ -403,6 +407,23 @@ class TransactionalWriter(abc.ABC):
         """Return the condition that columns have the values of one of the source's rows."""
         return f"({columns}) in (select {values} from {source})"
 
+    def keyed(self, target: Target, source: str) -> str:
+        """Return the condition that a published row has the key of one of the source's rows."""
+        key = ", ".join(quote(name) for name in target.key)
+        return self.among(key, key, source)
+
+    def equal(self, column: TargetColumn, left: str, right: str) -> str:
+        """Return the condition that two values of a column are the same."""
+        return f"{left} = {right}"
+
+    def after(self, moment: str) -> str:
+        """Return the SQL of the moment that is a microsecond later."""
+        return f"{moment} + {self.microsecond}"
+
+    def grouped(self, *columns: str) -> str:
+        """Return how GROUP BY names the first columns of a query."""
+        return ", ".join(str(place) for place in range(1, len(columns) + 1))
+
     def typed(self, text: str, kind: str) -> str:
         """Return a literal of a type."""
         return f"cast({literal(text)} as {kind})"
@@ -550,7 +571,7 @@ class TransactionalWriter(abc.ABC):
         cursor.execute(
             f"insert into {versions} (version, engine_version, inserted_at, schema_name, version_hash, schema) "
             # The newest row is the schema, whatever the clocks say, and however long we waited for our turn.
-            f"select ?, ?, coalesce(greatest({self.now}, (select max(inserted_at) + {self.microsecond} "
+            f"select ?, ?, coalesce(greatest({self.now}, (select {self.after('max(inserted_at)')} "
             f"from {versions} where schema_name = ?)), {self.now}), ?, ?, ?",
             [
                 schema["version"],
@@ -567,9 +588,12 @@ class TransactionalWriter(abc.ABC):
     def _note_schemas(self, cursor: Cursor, targets: Sequence[Target]) -> None:
         schemas = self.name("_runner_schemas")
         names = ", ".join(literal(target.name) for target in targets)
-        values = ", ".join(f"({literal(target.name)}, {literal(target.digest())})" for target in targets)
         cursor.execute(f"delete from {schemas} where table_name in ({names})")
-        cursor.execute(f"insert into {schemas} values {values}")
+        size = self.most_values or len(targets)
+        for start in range(0, len(targets), size):
+            part = targets[start : start + size]
+            values = ", ".join(f"({literal(target.name)}, {literal(target.digest())})" for target in part)
+            cursor.execute(f"insert into {schemas} values {values}")
 
     def interrupt(self) -> None:  # noqa: B027 - a writer whose calls end soon has nothing to end
         """End the call under way, from another thread."""

@@ -218,16 +218,20 @@ class WarehouseWriter(TransactionalWriter):
         )
 
     def commit(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> None:
-        published = [work.target for work in works if work.publication is not None]
+        if lost := self.lost(cursor, lease, works):
+            raise LeaseLost(table=lost[0])
+        cursor.execute("commit")
+        self._tidy(cursor, [work.target for work in works if work.publication is not None])
+
+    def lost(self, cursor: Cursor, lease: Lease, works: Sequence[TableWork]) -> list[str]:
+        """Return the tables that others took or published since the transaction began."""
         self.keep(cursor, lease)
         held = self.leases.held(cursor, lease, [work.target.name for work in works])
         lost = [work.target.name for work in works if work.target.name not in held]
+        published = [work.target for work in works if work.publication is not None]
         if not lost and published:
             lost = [row[0] for row in cursor.rows(self.published_twice(published))]
-        if lost:
-            raise LeaseLost(table=lost[0])
-        cursor.execute("commit")
-        self._tidy(cursor, published)
+        return lost
 
     def _tidy(self, cursor: Cursor, published: Sequence[Target]) -> None:
         """Drop what the transaction left; what stays behind is found and dropped by the next one."""

@@ -28,7 +28,10 @@ def test_aliases_and_strictness(schemas):
     ("name", "kinds"),
     [
         ("SourceSpec", ["postgres"]),
-        ("DestinationSpec", ["bigquery", "databricks", "duckdb", "filesystem", "motherduck", "postgres", "snowflake"]),
+        (
+            "DestinationSpec",
+            ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],
+        ),
     ],
 )
 def test_installed_plug_ins_are_alternatives(schemas, name, kinds):

@@ -1,0 +1,17 @@
+if object_id('[raw].[_runner_turn_d5acebe867b47f4d]', 'U') is null create table [raw].[_runner_turn_d5acebe867b47f4d] (taken bigint not null);
+insert into [raw].[_runner_turn_d5acebe867b47f4d] (taken) select 0 where not exists (select 1 from [raw].[_runner_turn_d5acebe867b47f4d]);
+select table_name, token, min(expires_at) from [raw].[_runner_leases] where table_name in ('orders') group by table_name, token having max(expires_at) >= datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0;
+select table_name, chunk, max(epoch) from [raw].[_runner_chunks] where table_name in ('orders') group by table_name, chunk;
+-- put facdccba223069983f9c5c98f4236066.parquet: id, note, _runner_chunk;
+-- put a093a67cb616a9f3d60ace08f657e2d3.parquet: id, note, _runner_chunk;
+begin transaction;
+update [raw].[_runner_turn_d5acebe867b47f4d] set taken = taken + 1;
+select table_name, token, min(expires_at) from [raw].[_runner_leases] where table_name in ('orders') group by table_name, token having max(expires_at) >= datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0;
+select table_name, chunk, max(epoch) from [raw].[_runner_chunks] where table_name in ('orders') group by table_name, chunk;
+delete from [raw].[_runner_stage_d5acebe867b47f4d] where _runner_chunk = 'c1';
+delete from [raw].[_runner_chunks] where table_name = 'orders' and chunk = 'c1';
+copy into [raw].[_runner_stage_d5acebe867b47f4d] ([id] 1, [note] 2, [_runner_chunk] 3) from 'https://acme.blob.core.windows.net/stage/runner/facdccba223069983f9c5c98f4236066.parquet', 'https://acme.blob.core.windows.net/stage/runner/a093a67cb616a9f3d60ace08f657e2d3.parquet' with (file_type = 'PARQUET', credential = (identity = 'Shared Access Signature', secret = 'sv=2024-11-04&sig=abcdefghij'));
+insert into [raw].[_runner_chunks] (run, table_name, chunk, epoch, row_count, hash, source_token, loaded_at) values ('run1', 'orders', 'c1', 1, 2, null, null, datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0), ('run1', 'orders', 'c2', 1, 2, null, null, datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0);
+commit transaction;
+-- delete facdccba223069983f9c5c98f4236066.parquet;
+-- delete a093a67cb616a9f3d60ace08f657e2d3.parquet;

@@ -1,0 +1,10 @@
+select distinct run, token, host, pid from [raw].[_runner_leases];
+delete from [raw].[_runner_leases] where token = 'token0';
+select top 1 token from [raw].[_runner_leases] group by token having max(expires_at) < datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0;
+delete from [raw].[_runner_leases] where token in (select token from [raw].[_runner_leases] group by token having max(expires_at) < datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0);
+insert into [raw].[_runner_leases] (table_name, run, token, host, pid, expires_at) values ('customers', 'run1', 'token1', 'a', 1, datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0 + 60), ('orders', 'run1', 'token1', 'a', 1, datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0 + 60) ;
+select table_name, token, min(expires_at) from [raw].[_runner_leases] where table_name in ('customers', 'orders') group by table_name, token having max(expires_at) >= datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0;
+delete from [raw].[_runner_leases] where token = 'token1' and table_name in ('customers');
+select table_name, run, host, pid, max(expires_at) - datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0 from [raw].[_runner_leases] where table_name in ('customers') group by table_name, run, host, pid;
+insert into [raw].[_runner_leases] (table_name, run, token, host, pid, expires_at) select distinct table_name, run, token, host, pid, datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0 + 60 from [raw].[_runner_leases] where token = 'token1';
+delete from [raw].[_runner_leases] where run = 'run1';

@@ -1,0 +1,12 @@
+select cast(databasepropertyex(db_name(), 'Collation') as varchar(128));
+select 1 from sys.schemas where name = 'raw';
+select TABLE_NAME, COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION from INFORMATION_SCHEMA.COLUMNS where TABLE_SCHEMA = 'raw' order by TABLE_NAME, ORDINAL_POSITION;
+alter table [raw].[_runner_state] add key_columns varchar(max);
+if object_id('[raw].[_runner_chunks]', 'U') is null create table [raw].[_runner_chunks] (run varchar(8000) not null, table_name varchar(8000) not null, chunk varchar(8000) not null, epoch bigint not null, row_count bigint not null, hash varchar(8000), loaded_at float not null, source_token varchar(8000));
+if object_id('[raw].[_runner_plans]', 'U') is null create table [raw].[_runner_plans] (table_name varchar(8000) not null, run varchar(8000) not null, [plan] varchar(max) not null, created_at float not null);
+if object_id('[raw].[_runner_runs]', 'U') is null create table [raw].[_runner_runs] (run varchar(8000) not null, job varchar(8000) not null, command varchar(8000) not null, source varchar(8000) not null, host varchar(8000) not null, version varchar(8000) not null, started varchar(8000) not null, finished varchar(8000), exit_code bigint, tables_published bigint, tables_failed bigint, row_count bigint, verified varchar(8000));
+if object_id('[raw].[_runner_leases]', 'U') is null create table [raw].[_runner_leases] (table_name varchar(8000) not null, run varchar(8000) not null, token varchar(8000) not null, host varchar(8000) not null, pid bigint not null, expires_at float not null);
+if object_id('[raw].[_runner_schemas]', 'U') is null create table [raw].[_runner_schemas] (table_name varchar(8000) not null, digest varchar(8000) not null);
+if object_id('[raw].[_dlt_loads]', 'U') is null create table [raw].[_dlt_loads] (load_id varchar(max) not null, schema_name varchar(max), status bigint not null, inserted_at datetime2(6) not null, schema_version_hash varchar(max));
+if object_id('[raw].[_dlt_version]', 'U') is null create table [raw].[_dlt_version] (version bigint not null, engine_version bigint not null, inserted_at datetime2(6) not null, schema_name varchar(max) not null, version_hash varchar(max) not null, [schema] varchar(max) not null);
+if object_id('[raw].[_runner_made]', 'U') is null create table [raw].[_runner_made] (object_id bigint not null, load_id varchar(8000) not null);

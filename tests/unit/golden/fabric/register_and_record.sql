@@ -1,0 +1,17 @@
+if object_id('[raw].[_runner_turn_dlt_version]', 'U') is null create table [raw].[_runner_turn_dlt_version] (taken bigint not null);
+insert into [raw].[_runner_turn_dlt_version] (taken) select 0 where not exists (select 1 from [raw].[_runner_turn_dlt_version]);
+select table_name, digest from [raw].[_runner_schemas];
+begin transaction;
+update [raw].[_runner_turn_dlt_version] set taken = taken + 1;
+select top 1 [schema] from [raw].[_dlt_version] where schema_name = 'raw' order by inserted_at desc;
+insert into [raw].[_dlt_version] (version, engine_version, inserted_at, schema_name, version_hash, [schema]) select 1, 11, coalesce(greatest(cast(sysutcdatetime() as datetime2(6)), (select dateadd(microsecond, 1, max(inserted_at)) from [raw].[_dlt_version] where schema_name = 'raw')), cast(sysutcdatetime() as datetime2(6))), 'raw', 'h', '{"version": 1, "engine_version": 11, "version_hash": "h", "name": "it''s"}';
+delete from [raw].[_runner_schemas] where table_name in ('orders');
+insert into [raw].[_runner_schemas] values ('orders', 'b39b6237f04b56fc');
+commit transaction;
+begin transaction;
+delete from [raw].[_runner_runs] where run = 'run1';
+insert into [raw].[_runner_runs] values ('run1', 'shop', 'backfill', 'db', 'host', '0.1', '2024-01-01', null, null, null, null, 3, null);
+commit transaction;
+drop table if exists [raw].[_runner_stage_d5acebe867b47f4d];
+delete from [raw].[_runner_chunks] where table_name = 'orders';
+delete from [raw].[_runner_plans] where table_name = 'orders';
