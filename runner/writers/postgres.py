@@ -38,9 +38,10 @@ from runner.load import ChunkLoad, Target, TargetColumn
 from runner.naming import literal, quote
 from runner.rowhash import PostgresDialect
 from runner.secrets import redact
+from runner.writers.books import TABLES
 from runner.writers.cursor import Cursor
 from runner.writers.registry import RegistryClient
-from runner.writers.transactional import PROMISES, TABLES, TransactionalWriter, precision_and_scale
+from runner.writers.transactional import PROMISES, TransactionalWriter, precision_and_scale
 
 _BATCH_ROWS = 2**14
 _BATCH_VALUES = 2**20

@@ -42,7 +42,7 @@ from runner.load import (
 from runner.naming import literal, quote
 from runner.rowhash import Dialect, Digest, Field
 from runner.secrets import redact
-from runner.writers.books import STATE_COLUMNS, Books
+from runner.writers.books import STATE_COLUMNS, TABLES, Books
 from runner.writers.cursor import Cursor
 from runner.writers.publication import CHUNK, OWN_COLUMNS, VALID_TO, Publisher
 from runner.writers.registry import RegistryClient, grown, register
@@ -57,30 +57,6 @@ PROMISES = {
 
 # Tables up to this size share a transaction: a commit takes longer than their rows.
 _SMALL_BYTES = 2**20
-
-# Text, bigint and double precision mean the same in most dialects; times are seconds since 1970.
-TABLES = {
-    "_runner_state": "table_name text not null, seq bigint not null, source text not null, "
-    "source_table text not null, job text not null, run text not null, mode text not null, cursor_column text, "
-    "mark text, load_id text not null, digest text not null, row_count bigint not null, "
-    "published_at double precision not null, hash text, source_token text, key_columns text",
-    "_runner_chunks": "run text not null, table_name text not null, chunk text not null, epoch bigint not null, "
-    "row_count bigint not null, hash text, loaded_at double precision not null, source_token text",
-    "_runner_plans": "table_name text not null primary key, run text not null, plan text not null, "
-    "created_at double precision not null",
-    "_runner_runs": "run text not null primary key, job text not null, command text not null, source text not null, "
-    "host text not null, version text not null, started text not null, finished text, exit_code bigint, "
-    "tables_published bigint, tables_failed bigint, row_count bigint, verified text",
-    "_runner_leases": "table_name text not null primary key, run text not null, token text not null, "
-    "host text not null, pid bigint not null, expires_at double precision not null",
-    "_runner_schemas": "table_name text not null, digest text not null",
-    # The columns are dlt's own (dlt.common.schema.utils: loads_table, version_table), so that dlt goes on with them.
-    "_dlt_loads": "load_id {text} not null, schema_name {text}, status bigint not null, "
-    "inserted_at timestamp with time zone not null, schema_version_hash {text}",
-    "_dlt_version": "version bigint not null, engine_version bigint not null, "
-    "inserted_at timestamp with time zone not null, schema_name {text} not null, version_hash {text} not null, "
-    "schema {text} not null",
-}
 
 
 class TransactionalWriter(abc.ABC):

@@ -16,7 +16,7 @@ from runner.writers.bigquery import BigQuery
 from runner.writers.bigqueryjobs import Jobs
 from runner.writers.bigquerysql import script
 from runner.writers.bigquerywriter import BigQueryWriter
-from runner.writers.transactional import TABLES
+from runner.writers.books import TABLES
 from tests.conftest import Cli, Database, Project
 
 if TYPE_CHECKING:

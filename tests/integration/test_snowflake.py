@@ -12,8 +12,8 @@ import yaml
 
 from runner.errors import LeaseLost
 from runner.load import Lease, Target
+from runner.writers.books import TABLES
 from runner.writers.snowflake import Snowflake, SnowflakeWriter
-from runner.writers.transactional import TABLES
 from tests.conftest import Cli, Database, Project
 
 if TYPE_CHECKING:

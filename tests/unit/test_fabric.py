@@ -49,9 +49,9 @@ from runner.load import (
 )
 from runner.rowhash import Digest
 from runner.writers import fabricfiles
+from runner.writers.books import TABLES
 from runner.writers.fabric import Fabric, FabricWriter
 from runner.writers.fabriclogin import FabricConfig, contact_error, login_arguments, store_options, translated
-from runner.writers.transactional import TABLES
 from runner.writers.tsql import book_columns, column_type, moment, spelled, stored_type, widens
 
 _GOLDEN = Path(__file__).parent / "golden" / "fabric"
