@@ -333,8 +333,7 @@ def test_whoever_lost_the_table_does_not_publish(
             warehouse.rows(*meddling.split("; "))
         plain(self, *arguments, **more)
 
-    # The moment before rows go to staging, or before they are published.
-    monkeypatch.setattr(BigQueryWriter, when, robbed)
+    monkeypatch.setattr(BigQueryWriter, when, robbed)  # the moment before rows go to staging, or are published
     answer = cli("backfill", "job.yml")
     assert answer.code == 1
     assert str(LeaseLost.__doc__).split(".", maxsplit=1)[0] in answer.out
@@ -355,7 +354,7 @@ def test_a_publication_that_is_sent_twice_is_one_job(
             sent.append(name)
             plain(self, sql, name)
 
-    monkeypatch.setattr(Jobs, "script", twice)
+    monkeypatch.setattr(Jobs, "script", twice)  # the real call, twice
     answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.out + answer.err
     assert len(sent) == 1
@@ -377,8 +376,7 @@ def test_rows_that_are_staged_twice_are_refused(
                 plain(self, sql, f"{name}-late")
             refused.append(name)
 
-    # A request that was given up arrives after the one that took its place.
-    monkeypatch.setattr(Jobs, "script", late)
+    monkeypatch.setattr(Jobs, "script", late)  # a request that was given up arrives after the one in its place
     answer = cli("backfill", "job.yml", "--verify", "none")
     assert answer.code == 0, answer.out + answer.err
     assert refused
@@ -412,15 +410,15 @@ def test_a_script_whose_answer_is_lost_is_not_sent_again(
     def cut(self: Jobs, sql: str, name: str) -> None:
         plain(self, sql, name)
         if name.startswith(f"runner-{what}-"):
-            monkeypatch.setattr(Jobs, "script", plain)
+            monkeypatch.setattr(Jobs, "script", plain)  # from then on answers arrive
             raise (DestinationDown if again == "at once" else DestinationError)("the answer was lost")
 
     def noted(self: Jobs, name: str) -> None:
         settled.append(name)
         settle(self, name)
 
-    monkeypatch.setattr(Jobs, "script", cut)
-    monkeypatch.setattr(Jobs, "settle", noted)
+    monkeypatch.setattr(Jobs, "script", cut)  # the real call, whose answer is lost
+    monkeypatch.setattr(Jobs, "settle", noted)  # the real call, and a note of it
     answer = cli("backfill", "job.yml")
     if again == "elsewhere":
         # Another machine, which has nothing of the first one's but the job file.
@@ -443,7 +441,7 @@ def test_a_lease_is_renewed_before_a_script_that_comes_late(
         warehouse.rows("update raw._runner_leases set expires_at = 1 where true")
         self._renewed -= 60
 
-    monkeypatch.setattr(BigQueryWriter, "_load", slow)
+    monkeypatch.setattr(BigQueryWriter, "_load", slow)  # the real load, which takes longer than a lease
     answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.out + answer.err
     assert warehouse.rows("select count(*) from raw.orders") == [(3000,)]
