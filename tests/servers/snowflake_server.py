@@ -9,9 +9,12 @@ left open would stay open for ever, while Snowflake ends it after five minutes i
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from typing import Any
 
+import duckdb
 import fakesnow
 from fakesnow import copy_into
 from sqlglot import exp
@@ -33,6 +36,9 @@ class _Sessions(dict[str, Any]):
         if str(session.database).startswith("ALONE"):
             for other, one in list(self.items()):
                 if one.database == session.database:
+                    # To close it is not enough where the last answer was not fetched.
+                    with contextlib.suppress(duckdb.Error):
+                        one._duck_conn.rollback()
                     one.close()
                     del self[other]
         super().__setitem__(token, session)
@@ -65,7 +71,6 @@ def _making_functions(cursor: type[Any]) -> None:
 
 def main() -> None:
     """Serve until the standard input is closed."""
-    from fakesnow import server
     from fakesnow.cursor import FakeSnowflakeCursor
     from fakesnow.transforms import transforms
     from sqlglot.dialects.duckdb import DuckDB
@@ -77,8 +82,11 @@ def main() -> None:
     _making_functions(FakeSnowflakeCursor)
     mended: Any = copy_into
     mended._strip_json_extract = _named
+    # The package has a function of the module's name, which the module takes the place of.
+    serving = fakesnow.server
+    server: Any = importlib.import_module("fakesnow.server")
     server.sessions = _Sessions()
-    with fakesnow.server(port=int(sys.argv[1])):
+    with serving(port=int(sys.argv[1])):
         sys.stdin.read()
 
 
