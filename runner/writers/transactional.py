@@ -524,8 +524,7 @@ class TransactionalWriter(abc.ABC):
             by_us = self._grow_schema(cursor, new)
             cursor.execute("commit")
         if not by_us:
-            # dlt has a session of its own, and a process one at a time.
-            self.close()
+            self.leave_to_dlt()
             register(self.registry_client(), new)
         crash_point("register-committed")
         if not by_us:
@@ -533,6 +532,9 @@ class TransactionalWriter(abc.ABC):
                 cursor.execute("begin")
                 self._note_schemas(cursor, new)
                 cursor.execute("commit")
+
+    def leave_to_dlt(self) -> None:  # noqa: B027 - a session more or less is nothing to a server
+        """Make room for a session of dlt."""
 
     def _grow_schema(self, cursor: Cursor, targets: list[Target]) -> bool:
         """Add tables to dlt's schema without dlt; return whether that is enough."""

@@ -204,6 +204,10 @@ class WarehouseWriter(TransactionalWriter):
         if table == "_dlt_version":
             cursor.execute(f"update {self.name(table)} set version = version where schema_name = ?", [self.dataset])
 
+    def leave_to_dlt(self) -> None:
+        """Close our session: a process has one at a time (``limits.destination``)."""
+        self.close()
+
     def renew(self, lease: Lease) -> None:
         super().renew(lease)
         self._renewed = time.monotonic()
