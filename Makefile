@@ -30,7 +30,9 @@ endif
 demo: setup
 	@$(BIN)/python -m connectors.testing.demo
 
+# Hundreds of processes start meanwhile, and each would compile what nobody keeps.
 test: setup
+	@$(BIN)/python -m compileall -q runner connectors sensors orchestra
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 matrix: setup
