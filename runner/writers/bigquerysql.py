@@ -15,6 +15,7 @@ import pyarrow as pa
 from runner.errors import SchemaConflict
 from runner.load import TargetColumn
 from runner.naming import literal
+from runner.writers.books import with_types
 
 _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bhash\b")
 _DELETE_ALL = re.compile(r"delete from (?:`[^`]+`\.)?`[^`]+`")
@@ -63,8 +64,7 @@ def spelled(sql: str) -> str:
 
 def book_columns(columns: str) -> str:
     """Return the columns of a table of the books with BigQuery's types."""
-    types = "|".join(_BOOK_TYPES)
-    return re.sub(rf"(?<= )(?:{types})\b", lambda found: _BOOK_TYPES[found[0]], columns)
+    return with_types(columns, _BOOK_TYPES)
 
 
 def assertion(condition: str, words: str) -> str:

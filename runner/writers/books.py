@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import LeaseLost
@@ -161,3 +162,8 @@ class Books:
         if names and self._writer.transactional_ddl:
             listed = ", ".join("?" * len(names))
             self._cursor.execute(f"delete from {self._writer.name(table)} where table_name in ({listed})", names)
+
+
+def with_types(columns: str, types: Mapping[str, str]) -> str:
+    """Return the columns of a table of TABLES with a database's own types in place of the standard's."""
+    return re.sub(rf"(?<= )(?:{'|'.join(types)})\b", lambda found: types[found[0]], columns)

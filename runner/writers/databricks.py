@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runner.errors import UsageError
 from runner.secrets import remember
 from runner.writers.databrickswriter import DatabricksWriter
+from runner.writers.registry import options_of_variables
 from runner.writers.transactional import PROMISES
 
 _ANSWER_SECONDS = 60
@@ -94,7 +95,7 @@ class Databricks:
             "CLIENT_ID": "client_id",
             "CLIENT_SECRET": "client_secret",
         }
-        return {name: environ[f"{prefix}__{key}"] for key, name in keys.items() if environ.get(f"{prefix}__{key}")}
+        return options_of_variables(environ, prefix, keys)
 
     def describe(self) -> str:
         return f"databricks {self._config.server_hostname}/{self._config.catalog}"

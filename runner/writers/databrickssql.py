@@ -16,6 +16,7 @@ import pyarrow as pa
 from runner.errors import DestinationError, SchemaConflict
 from runner.load import TargetColumn
 from runner.naming import literal, quote
+from runner.writers.books import with_types
 
 # Stands in a statement where the condition goes that the lease is ours; without it the statement is what it was.
 LEASE = "/* orchestra-runner: the lease */"
@@ -62,8 +63,7 @@ def spelled(sql: str) -> str:
 
 def book_columns(columns: str) -> str:
     """Return the columns of a table of the books with Databricks's types."""
-    types = "|".join(_BOOK_TYPES)
-    return re.sub(rf"(?<= )(?:{types})\b", lambda found: _BOOK_TYPES[found[0]], columns)
+    return with_types(columns, _BOOK_TYPES)
 
 
 def column_type(column: TargetColumn) -> str:

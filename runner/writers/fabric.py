@@ -36,7 +36,7 @@ from runner.writers.fabriclogin import (
     translated,
 )
 from runner.writers.nohashes import NoHashes
-from runner.writers.registry import RegistryClient
+from runner.writers.registry import RegistryClient, options_of_variables
 from runner.writers.transactional import PROMISES
 from runner.writers.warehouse import WarehouseWriter
 
@@ -84,7 +84,7 @@ class Fabric:
             "AZURE_CLIENT_ID": "client_id",
             "AZURE_CLIENT_SECRET": "client_secret",
         }
-        return {name: environ[f"{prefix}__{key}"] for key, name in keys.items() if environ.get(f"{prefix}__{key}")}
+        return options_of_variables(environ, prefix, keys)
 
     def describe(self) -> str:
         return f"fabric {self.config.server}/{self.config.database}"

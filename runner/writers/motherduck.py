@@ -18,7 +18,7 @@ from runner.errors import RunnerError, UsageError
 from runner.load import DatasetState
 from runner.secrets import remember
 from runner.writers.duckdb import DuckDBWriter
-from runner.writers.registry import RegistryClient
+from runner.writers.registry import RegistryClient, options_of_variables
 from runner.writers.transactional import PROMISES, TransactionalWriter
 
 
@@ -63,7 +63,7 @@ class MotherDuck:
             token = query.removeprefix("motherduck_token=").removeprefix("token=")
             return {"database": database, **({"token": token} if token else {})}
         keys = {"DATABASE": "database", "PASSWORD": "token"}
-        return {name: environ[f"{prefix}__{key}"] for key, name in keys.items() if environ.get(f"{prefix}__{key}")}
+        return options_of_variables(environ, prefix, keys)
 
     def describe(self) -> str:
         return f"motherduck {self._config.database}"

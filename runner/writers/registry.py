@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,3 +168,8 @@ def _column(column: TargetColumn, key: bool) -> Any:
         "time64[us]": "time",
     }
     return {**found, "data_type": names[str(kind)]}
+
+
+def options_of_variables(environ: Mapping[str, str], prefix: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that dlt's own variables hold, each in one of its own; keys: our names by dlt's."""
+    return {name: environ[f"{prefix}__{key}"] for key, name in keys.items() if environ.get(f"{prefix}__{key}")}

@@ -31,7 +31,7 @@ from runner.load import ChunkLoad, Cost, Lease, Outcome, TableWork, Target, Targ
 from runner.naming import inlined, literal, quote
 from runner.writers.cursor import Cursor
 from runner.writers.objects import Objects
-from runner.writers.registry import RegistryClient
+from runner.writers.registry import RegistryClient, options_of_variables
 from runner.writers.snowflakehash import MAKE_FLOAT_BITS, SnowflakeDialect
 from runner.writers.snowflakelogin import SnowflakeConfig, contact_error, login_arguments, options_of_uri, translated
 from runner.writers.transactional import PROMISES, precision_and_scale
@@ -89,7 +89,7 @@ class Snowflake:
             "PRIVATE_KEY_PASSPHRASE": "private_key_passphrase",
             "TOKEN": "token",
         }
-        return {name: environ[f"{prefix}__{key}"] for key, name in keys.items() if environ.get(f"{prefix}__{key}")}
+        return options_of_variables(environ, prefix, keys)
 
     def describe(self) -> str:
         return f"snowflake {self.config.account}/{self.config.database}"

@@ -17,6 +17,7 @@ import pyarrow as pa
 from runner.errors import DestinationError, SchemaConflict
 from runner.load import TargetColumn
 from runner.naming import literal
+from runner.writers.books import with_types
 
 NOW = "cast(sysutcdatetime() as datetime2(6))"
 SECONDS = "datediff_big(microsecond, '1970-01-01', sysutcdatetime()) / 1000000.0"
@@ -99,8 +100,7 @@ def _token(found: re.Match[str]) -> str:
 def book_columns(columns: str) -> str:
     """Return the columns of a table of the books with T-SQL's types."""
     columns = _LONG.sub(rf"\1 {TEXT}", columns)
-    types = "|".join(_BOOK_TYPES)
-    return re.sub(rf"(?<= )(?:{types})\b", lambda found: _BOOK_TYPES[found[0]], columns)
+    return with_types(columns, _BOOK_TYPES)
 
 
 def column_type(column: TargetColumn) -> str:
