@@ -32,8 +32,8 @@ from runner.jobfile import SettledJob
 from runner.limits import SourceLimits
 from runner.load import Destination, TableState, Writer
 from runner.loader import patiently
-from runner.naming import quote
 from runner.plan import TablePlan, make_plan, patterns
+from runner.requests import govern
 from runner.rowhash import Digest, Fingerprint, Slice, by_prefix, total
 from runner.source import Chunk, Session, Source, Window
 from runner.tasks import task_group
@@ -155,10 +155,10 @@ class Audit:
         self._only = only
         self._values = values
         self._wanted = wanted
-        limits = settled.limits
-        self._limits = SourceLimits(clock, connections=limits.connections, rate=limits.rate, park=limits.park)
+        self._limits = SourceLimits.of(settled.limits, clock)
+        govern(source, settled, self._limits, clock)
         self._executor = LocalExecutor(
-            hash_key=environ.get(HASH_KEY), width=max(1, limits.memory // 2 // _CHUNK_MEMORY), verify=False
+            hash_key=environ.get(HASH_KEY), width=max(1, settled.limits.memory // 2 // _CHUNK_MEMORY), verify=False
         )
         self._turn = anyio.Lock()
 
@@ -260,8 +260,7 @@ class Audit:
         scan = plan.scan.within(Window(str(plan.cursor), end=base.mark) if limited else None)
         if plan.deletion not in (None, "compare") and plan.entry.on_delete == "hard":
             column = next(one for one in plan.target.columns if one.name == plan.deletion)
-            kept = f"{quote(column.source)} is {'not true' if str(column.type) == 'bool' else 'null'}"
-            scan = replace(scan, where=f"({scan.where}) and {kept}" if scan.where else kept)
+            scan = replace(scan, present=column.source)
         limits = self._settled.limits
         async with self._limits.request():
             chunks = await session.chunks(scan, limits.chunk_rows, limits.chunk_bytes)
@@ -272,7 +271,7 @@ class Audit:
 
             async def one(chunk: Chunk) -> None:
                 async with width, self._limits.request():
-                    rows.extend(await self._executor.digest(session, scan, chunk, digest))
+                    rows.extend(await self._executor.digest(session, scan, chunk, digest, whole=True))
 
             async with task_group() as group:
                 for chunk in chunks:

@@ -25,7 +25,6 @@ from runner.errors import (
     DestinationError,
     DestinationRefused,
     Interrupted,
-    LockDrift,
     RunnerError,
     SourceDown,
     TryAgain,
@@ -50,16 +49,17 @@ from runner.ledger import Ledger, Statement, insert, update
 from runner.limits import Budget, SourceLimits
 from runner.load import DatasetState, Destination, Lease, RunRecord, Writer
 from runner.loader import Loader, patiently
-from runner.lockfile import LockFile
+from runner.lockfile import LockFile, hold_to
 from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
 from runner.profile import Profile, profiled, stage
 from runner.proof import make_proof
 from runner.record import Item, plan_row, read_tables, rejected_row, spooled_files
+from runner.requests import govern
 from runner.runs import RunFolder, StateFolder, is_unfinished
 from runner.secrets import redact
 from runner.settling import Options, Settled, Settling, vanished
-from runner.source import Source
+from runner.source import Source, Table
 from runner.spool import Spool
 from runner.tasks import task_group
 from runner.verify import Verifier
@@ -126,14 +126,14 @@ class Backfill:
         self._opened = opened
         self._owned = owned or settled.job.name
         limits = settled.limits
-        self.limits = SourceLimits(
+        self.limits = SourceLimits.of(
+            limits,
             clock,
-            connections=limits.connections,
-            rate=limits.rate,
-            park=limits.park,
             limit_changed=lambda limit: stream.emit(LimitChanged(limit)),
             paused=lambda seconds: stream.emit(SourcePaused(round(seconds, 3))),
         )
+        shapes = state.path / f"{settled.job.name}.shapes.json"
+        govern(source, settled, self.limits, clock, stream=stream, path=shapes)
         self.disk = Budget(limits.disk)
         self._executor = LocalExecutor(
             hash_key=environ.get(HASH_KEY),
@@ -153,6 +153,7 @@ class Backfill:
         self._lease: Lease
         self._writer: Writer
         self._record: RunRecord
+        self._settling: Settling
         self._dataset: str
 
     @property
@@ -269,16 +270,7 @@ class Backfill:
                 f"The destination is unproved: {self._destination.unproved}.",
                 guidance="Try it on a dataset of its own: set allow_unproved: true in the destination.",
             )
-        options = self._options
-        plan = make_plan(
-            self._settled,
-            tables,
-            max_name=self._destination.max_name,
-            promises=self._destination.promises,
-            since=options.since,
-            until=options.until,
-            only=options.only,
-        )
+        plan = self._make_plan(tables, self._options.only)
         Protector(plan.hashed, self._environ.get(HASH_KEY))
         plan = self._check_lock(plan)
         if plan.rejected and not plan.tables:
@@ -295,22 +287,35 @@ class Backfill:
             raise DestinationRefused(error.message, guidance=error.advice) from error
         return plan
 
+    def _make_plan(self, tables: Sequence[Table], only: Sequence[str]) -> Plan:
+        return make_plan(
+            self._settled,
+            tables,
+            max_name=self._destination.max_name,
+            promises=self._destination.promises,
+            since=self._options.since,
+            until=self._options.until,
+            only=only,
+        )
+
+    def _plan_again(self, table: Table) -> Item:
+        """Plan a table whose columns turned out to be others than those it was planned with."""
+        plan = self._make_plan([table], [table.qualified])
+        for one in plan.rejected:
+            raise one.error
+        return self._settling.fresh_item(plan.tables[0])
+
     def _check_lock(self, plan: Plan) -> Plan:
-        """Report drift against the lock file; new tables follow ``new_tables:``."""
         if self._lock is None:
             return plan
-        drift = self._lock.compare(plan, partly=bool(self._options.only))
-        policy = self._settled.job.new_tables
-        if policy == "ignore":
-            drift = {table: change for table, change in drift.items() if table in self._lock.tables}
-        for table, change in drift.items():
-            self._stream.emit(Drifted(table, f"differs from the lock file: {change}"))
-        if policy != "load":
-            known = self._lock.tables
-            plan = replace(plan, tables=tuple(one for one in plan.tables if one.name in known))
-        if self._command != "backfill" and drift:
-            raise LockDrift("\n".join(f"{table}: {change}" for table, change in drift.items()))
-        return plan
+        return hold_to(
+            self._lock,
+            plan,
+            self._settled.job.new_tables,
+            partly=bool(self._options.only),
+            strict=self._command != "backfill",
+            drifted=lambda table, change: self._stream.emit(Drifted(table, f"differs from the lock file: {change}")),
+        )
 
     def _open_folder(self, plan: Plan) -> tuple[RunFolder, bool]:
         folder, resumed = self._choose_folder(plan)
@@ -363,10 +368,10 @@ class Backfill:
         resumed: bool,
     ) -> Settled:
         kept = await anyio.to_thread.run_sync(read_tables, folder) if resumed else {}
-        settling = Settling(
+        self._settling = Settling(
             self._options, state, kept, self._spool, self._stream, self._clock, hashes=self._hashes, run=folder.run
         )
-        found, caught_up = settling.settle(plan, denied, skipped)
+        found, caught_up = self._settling.settle(plan, denied, skipped)
         for name in vanished(plan, state, self._settled.job.name) if not self._options.only else ():
             self._stream.emit(
                 Drifted(name, "it was loaded before and is not at the source now: dropped, renamed or excluded")
@@ -494,6 +499,8 @@ class Backfill:
                 loader=self._loader,
                 width=max(1, self._settled.limits.connections // 2),
             ),
+            paged=position.paged,
+            replanned=self._plan_again,
             tables=[item.name for item in items],
             may_delete=self._options.yes,
             on_failure=self._stop if self._options.fail_fast else lambda: None,
@@ -572,17 +579,8 @@ class Backfill:
                 seconds=round(seconds, 3),
             )
         )
-        return Result(
-            folder.run,
-            exit_code,
-            folder,
-            tuple(items),
-            tuple(rejected),
-            tuple(skipped),
-            seconds,
-            self._options.verify,
-            stages,
-        )
+        done = (tuple(items), tuple(rejected), tuple(skipped))
+        return Result(folder.run, exit_code, folder, *done, seconds, self._options.verify, stages)
 
     async def _register(self, plans: Sequence[TablePlan]) -> None:
         """Tell dlt's schema about new tables; their rows are published whatever comes of it."""

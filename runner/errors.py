@@ -25,6 +25,8 @@
     │   ├── StatementTooLong      a statement ran into its time-out
     │   ├── TableMissing          no such table
     │   ├── TableChanged          columns or storage changed since the plan
+    │   │   └── TableWidened      rows came that do not fit the columns inferred so far
+    │   ├── RequestRefused        the source understood the request and said no
     │   ├── PermissionMissing     a grant is missing
     │   └── Undecodable           a value that cannot arrive as it left
     ├── DestinationError          writing failed
@@ -57,6 +59,8 @@ class RunnerError(Exception):
     guidance: ClassVar[str] = ""
     retriable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    # Whether it was tried again as often as the retry policy allows: whoever is around does not begin again.
+    tried: bool = False
 
     def __init__(self, message: str | None = None, *, guidance: str | None = None, **context: Any) -> None:
         """Keep what happened, what to do about it, and where.
@@ -222,6 +226,16 @@ class TableChanged(SourceError):
     """The table changed since it was planned."""
 
     guidance = "Run the same command again: the table is planned anew."
+
+
+class TableWidened(TableChanged):
+    """Rows came that do not fit the columns that were inferred from those before."""
+
+
+class RequestRefused(SourceError):
+    """The source understood the request and refused it."""
+
+    guidance = "Its own message says why; check the options of the source and of the table."
 
 
 class PermissionMissing(SourceError):

@@ -19,7 +19,7 @@ from runner.crash import crash_point
 from runner.errors import VerifyFailed
 from runner.profile import stage
 from runner.rowhash import Digest, Field, Hasher
-from runner.source import Chunk, Column, Reading, Scan, Session
+from runner.source import Chunk, Column, Reading, Scan, Session, following
 from runner.spool import Spool, SpooledChunk
 
 
@@ -30,7 +30,9 @@ class Executor(Protocol):
         """Read a chunk into the spool."""
         ...
 
-    async def digest(self, session: Session, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]]:
+    async def digest(
+        self, session: Session, scan: Scan, chunk: Chunk, ask: Digest, *, whole: bool = False
+    ) -> list[tuple[Any, ...]]:
         """Hash a chunk by value, as ``runner.rowhash.Dialect.sql`` returns it."""
         ...
 
@@ -77,18 +79,29 @@ class LocalExecutor:
                 )
             crash_point("chunk-read", scan.table.qualified)
             spooled = await out.finish()
-            return replace(spooled, hash=str(hasher.total)) if hasher is not None else spooled
+            hashed = str(hasher.total) if hasher is not None else None
+            return replace(spooled, hash=hashed, rest=reading.rest, mark=reading.mark)
 
-    async def digest(self, session: Session, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]]:
-        """Hash a chunk by value: in the source where it can, else by streaming it, in bounded memory."""
+    async def digest(
+        self, session: Session, scan: Scan, chunk: Chunk, ask: Digest, *, whole: bool = False
+    ) -> list[tuple[Any, ...]]:
+        """Hash a chunk by value: in the source where it can, else by streaming it, in bounded memory.
+
+        Args:
+            whole: Whether the chunks that go on where it ends are part of it.
+        """
         found = await session.digest(scan, chunk, ask)
         if found is not None:
             return found
         hasher = Hasher(hash_fields(scan.columns), ask)
         protector = Protector(scan.columns, self._hash_key)
-        async with self._slots, self._batches(session, scan, chunk, protector) as (_, batches):
-            async for batch in batches:
-                await anyio.to_thread.run_sync(hasher.add, batch)
+        part: Chunk | None = chunk
+        while part is not None:
+            async with self._slots, self._batches(session, scan, part, protector) as (reading, batches):
+                async for batch in batches:
+                    await anyio.to_thread.run_sync(hasher.add, batch)
+            goes_on = whole and reading.rest is not None
+            part = following(scan, part, part.index + 1, reading.rest or {}) if goes_on else None
         return hasher.result()
 
     @contextlib.asynccontextmanager

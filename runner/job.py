@@ -190,11 +190,12 @@ class Job(Strict):
                 raise ValueError("an empty pattern")
         return tables
 
-    def entry(self, qualified: str) -> TableEntry | None:
+    def entry(self, qualified: str, known: TableEntry | None = None) -> TableEntry | None:
         """Return how a table is moved: defaults, then every matching entry in file order.
 
         Args:
             qualified: ``schema.table`` as the source names it.
+            known: What its connector knows of it, under all that the job says.
 
         Returns:
             None where no pattern matches, or the table is excluded or disabled.
@@ -202,7 +203,7 @@ class Job(Strict):
         matching = [entry for pattern, entry in self.tables.items() if matches(pattern, qualified)]
         if not matching or any(matches(pattern, qualified) for pattern in self.exclude):
             return None
-        merged = self.defaults
+        merged = self.defaults if known is None else self.defaults.over(known)
         for entry in matching:
             merged = (entry or TableEntry()).over(merged)
         return None if merged.disabled else merged

@@ -12,7 +12,7 @@ from runner.epochs import Epoch
 from runner.executor import Executor
 from runner.limits import SourceLimits
 from runner.plan import TablePlan
-from runner.source import Chunk
+from runner.source import Chunk, following
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
 
@@ -49,9 +49,14 @@ async def read_keys(
 
     async def one(chunk: Chunk) -> None:
         async with slots, source.request():
-            # From here on the executor gives it back.
-            amount = await spool.disk.reserve(_MIN_RESERVE)
-            found.append(await executor.read(epoch.session, scan, chunk, spool, amount))
+            part: Chunk | None = chunk
+            while part is not None:
+                # From here on the executor gives it back.
+                amount = await spool.disk.reserve(_MIN_RESERVE)
+                spooled = await executor.read(epoch.session, scan, part, spool, amount)
+                found.append(spooled)
+                rest = spooled.rest
+                part = None if rest is None else following(scan, part, part.index + 1, rest)
 
     try:
         async with task_group() as group:

@@ -35,6 +35,7 @@ create table if not exists chunks (
     table_name text not null, id text not null, position integer not null, bounds text not null,
     storage text, rows_estimate integer not null, bytes_estimate integer not null, state text not null,
     epoch integer, token text, rows integer, bytes integer, files text, seconds real, hash text,
+    mark text, next text,
     primary key (table_name, id)
 ) strict;
 create table if not exists attempts (
@@ -42,7 +43,7 @@ create table if not exists attempts (
     error text not null, message text not null
 ) strict;
 """
-_ADDED = {"tables": ("token", "lsn", "hash", "parts", "deleted"), "chunks": ("hash",)}
+_ADDED = {"tables": ("token", "lsn", "hash", "parts", "deleted"), "chunks": ("hash", "mark", "next")}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from aiolimiter import AsyncLimiter
 
 from runner.clock import Clock
 from runner.errors import Parked, RetryBudgetSpent
+from runner.job import Limits
 
 _WINDOW = 5.0
 _DECREASE = 0.7
@@ -86,11 +87,13 @@ class Pause:
         self._longest = longest.total_seconds()
         self._started = started
         self._until = float("-inf")
+        self._reason: str | None = None
 
-    def request(self, seconds: float) -> None:
+    def request(self, seconds: float, reason: str | None = None) -> None:
         """Pause the source for that long; a shorter request inside a longer one changes nothing."""
         until = self._clock.monotonic() + seconds
         if until > self._until:
+            self._reason = reason
             if self._until <= self._clock.monotonic():
                 self._started(seconds)
             self._until = until
@@ -109,7 +112,8 @@ class Pause:
         while (left := self._until - self._clock.monotonic()) > 0:
             resume_at = self.resume_at()
             if resume_at is not None:
-                raise Parked(resume_at)
+                message = f"{self._reason} Parked until {resume_at:%Y-%m-%d %H:%M:%S} UTC." if self._reason else None
+                raise Parked(resume_at, message)
             await self._clock.sleep(left)
 
 
@@ -155,6 +159,25 @@ class SourceLimits:
         self.budget = RetryBudget()
         self._rate = AsyncLimiter(max(1.0, rate), 1.0 if rate >= 1 else 1 / rate) if rate else None
 
+    @classmethod
+    def of(
+        cls,
+        limits: Limits,
+        clock: Clock,
+        *,
+        limit_changed: Callable[[int], None] = lambda _: None,
+        paused: Callable[[float], None] = lambda _: None,
+    ) -> SourceLimits:
+        """Return what a job's limits say."""
+        return cls(
+            clock,
+            connections=limits.connections,
+            rate=limits.rate,
+            park=limits.park,
+            limit_changed=limit_changed,
+            paused=paused,
+        )
+
     @contextlib.asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
         """Hold a slot for one request, after the pause and within the rate.
@@ -164,10 +187,19 @@ class SourceLimits:
         """
         await self.pause.wait()
         async with self.concurrency.slot():
-            await self.pause.wait()
-            if self._rate is not None:
-                await self._rate.acquire()
+            await self.turn()
             yield
+
+    async def turn(self) -> None:
+        """Wait until one more request may be sent: after the pause and within the rate.
+
+        Raises:
+            Parked: The source is paused for longer than a slot may be held.
+        """
+        await self.pause.wait()
+        if self._rate is not None:
+            await self._rate.acquire()
+            await self.pause.wait()
 
 
 class Budget:

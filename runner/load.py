@@ -162,6 +162,7 @@ class Publication:
     key_column: str | None = None
     parts: bool = False
     compares: bool = False
+    collapse: tuple[str, ...] = ()
 
 
 @dataclass
@@ -188,7 +189,7 @@ class TableWork:
     def one_chunk(self) -> bool:
         """Whether one chunk is all there is, and is published with it: nothing has to tell its rows from others'."""
         publication = self.publication
-        if publication is None or publication.hashes is not None:
+        if publication is None or publication.hashes is not None or publication.collapse:
             return False
         return self.fresh and len(self.chunks) == 1 and list(publication.chunks) == [self.chunks[0].id]
 
@@ -228,6 +229,7 @@ class Outcome:
     Attributes:
         changes: What changed about the table's columns, in words.
         deleted: Rows that were deleted at the source, and are gone or marked now.
+        collapsed: Rows that came more than once, of which the newest was kept.
         lacking: Keys that the source has and the table lacks, although no run will read them.
         hash: The fingerprint of the whole table as it is published now; None where it is not known.
         parts: For a table that was replaced: fingerprints by the first hex digit of the rows' hashes.
@@ -239,6 +241,7 @@ class Outcome:
     changes: list[str] = field(default_factory=list)
     deleted: int = 0
     lacking: int = 0
+    collapsed: int = 0
     hash: Fingerprint | None = None
     parts: dict[str, Fingerprint] = field(default_factory=dict)
     key_range: tuple[str, str] | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from runner.document import Document
+from runner.errors import LockDrift
 from runner.plan import Plan, TablePlan
 
 
@@ -94,3 +97,29 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if name in before and before[name] != after[name]
     ]
     return changes
+
+
+def hold_to(
+    lock: LockFile, plan: Plan, new_tables: str, *, partly: bool, strict: bool, drifted: Callable[[str, str], None]
+) -> Plan:
+    """Report what differs from a lock file, and leave out new tables where the job says so.
+
+    Args:
+        new_tables: load, alert or ignore.
+        partly: Whether the plan has only some of the job's tables.
+        strict: Whether a difference stops the run.
+        drifted: Told of each table and its difference.
+
+    Raises:
+        LockDrift: Something differs, and a difference stops the run.
+    """
+    drift = lock.compare(plan, partly=partly)
+    if new_tables == "ignore":
+        drift = {table: change for table, change in drift.items() if table in lock.tables}
+    for table, change in drift.items():
+        drifted(table, change)
+    if new_tables != "load":
+        plan = replace(plan, tables=tuple(one for one in plan.tables if one.name in lock.tables))
+    if strict and drift:
+        raise LockDrift("\n".join(f"{table}: {change}" for table, change in drift.items()))
+    return plan

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,18 @@ import anyio
 from runner.clock import Clock
 from runner.crash import crash_point
 from runner.epochs import Epoch, Epochs
-from runner.errors import Busy, Interrupted, Parked, RunnerError, SnapshotLost, SpoolFull, TableChanged, VerifyFailed
+from runner.errors import (
+    Busy,
+    Interrupted,
+    Parked,
+    RunnerError,
+    SnapshotLost,
+    SourceError,
+    SpoolFull,
+    TableChanged,
+    TableWidened,
+    VerifyFailed,
+)
 from runner.events import (
     ChunkLoaded,
     ChunkSpooled,
@@ -42,12 +54,13 @@ from runner.loader import Loader
 from runner.plan import TablePlan, bounded, target_range, target_slice
 from runner.profile import stage
 from runner.record import ChunkState, Item, chunk_row
+from runner.requests import working_on
 from runner.retry import retrying
 from runner.secrets import redact
-from runner.source import Table
+from runner.source import Table, following
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
-from runner.verify import Verifier, range_column
+from runner.verify import Verifier, comparison_key, range_column
 
 _MIN_RESERVE = 2**20
 _REPLANS = 3
@@ -64,6 +77,8 @@ class Mover:
     Args:
         source: The limits that all reads of the source share.
         verifier: Compares each table with its source before it is published.
+        paged: Whether a chunk may end before its rows do, and another one goes on.
+        replanned: Plans a table anew whose columns turned out to be others.
         tables: The names of all tables of the run.
         may_delete: Whether more rows may be deleted than max_delete says (--yes).
         on_failure: Told of each failure after it is on record.
@@ -82,6 +97,8 @@ class Mover:
         ledger: Ledger,
         loader: Loader,
         verifier: Verifier,
+        paged: bool,
+        replanned: Callable[[Table], Item],
         tables: Iterable[str],
         may_delete: bool,
         on_failure: Callable[[], None],
@@ -98,6 +115,8 @@ class Mover:
         self._ledger = ledger
         self._loader = loader
         self._verifier = verifier
+        self._paged = paged
+        self._replanned = replanned
         # A table that was parked is added again when it comes back.
         self._unread = set(tables)
         self._may_delete = may_delete
@@ -109,14 +128,21 @@ class Mover:
     async def move(self, item: Item) -> None:
         """Move one table; whatever happens to it is a record (L6)."""
         slot = self._slots.pop()
+        working_on.set(item.name)
         try:
-            for _ in range(_REPLANS):
+            changes = 0
+            while True:
                 try:
                     await self._attempt(item, slot)
                     return
+                except TableWidened as widened:
+                    # Columns only ever become wider, so this comes to an end.
+                    await self._widen(item, widened)
                 except TableChanged as changed:
+                    changes += 1
+                    if changes > _REPLANS:
+                        raise
                     await self._replan(item, changed)
-            await self._attempt(item, slot)
         except Parked as parked:
             await self._record_parked(item, parked)
             raise
@@ -149,7 +175,7 @@ class Mover:
     async def _attempt(self, item: Item, slot: int) -> None:
         self._unread.add(item.name)
         item.began = item.began or self._clock.monotonic()
-        item.state = "running"
+        item.state, item.paged = "running", self._paged
         planned = [] if item.chunks else await self._plan_chunks(item)
         started = update("tables", {"name": item.name}, state="running", started=self._clock.now().isoformat())
         await self._ledger.write(*planned, started)
@@ -188,7 +214,8 @@ class Mover:
                 if _appends_by_cursor(item.plan) or not epoch.session.position.consistent:
                     # Without one snapshot the mark comes first: rows written meanwhile are read again.
                     await self._note_mark(item, epoch)
-                plan = bounded(item.plan, item.mark) if _appends_by_cursor(item.plan) else item.plan
+                bound = _appends_by_cursor(item.plan) and not epoch.session.position.marks_rows
+                plan = bounded(item.plan, item.mark) if bound else item.plan
                 limits = self._limits
                 size = min(limits.chunk_bytes, max(_MIN_RESERVE, limits.disk // 4))
                 chunks = await epoch.session.chunks(plan.scan, limits.chunk_rows, size)
@@ -226,36 +253,50 @@ class Mover:
 
     async def _each(self, item: Item, states: Sequence[ChunkState]) -> None:
         """Read chunks, a bounded number of them at once; each is loaded while others are read."""
-        # One more than there are cores to decode them: the first is loaded before the last is read.
-        at_once = max(2, min(self._limits.connections, (os.cpu_count() or 1) + 1))
+        # One more than there are cores to decode them: the first is loaded before the last is read. Pages of an API
+        # are waited for and hardly decoded.
+        cores = self._limits.connections if self._paged else (os.cpu_count() or 1) + 1
+        at_once = max(2, min(self._limits.connections, cores))
         reading = anyio.Semaphore(at_once)
         # What is read and not loaded yet takes disk from the other tables.
         ahead = anyio.Semaphore(4 * at_once)
-        alone = len(item.chunks) == 1
+        queue = deque(states)
+        at_work = 0
+        woken = anyio.Event()
 
         async def one(state: ChunkState) -> None:
+            nonlocal at_work
             try:
                 try:
                     if state.state != "spooled":
-                        await self._read(item, state)
+                        queue.extendleft(await self._read(item, state))
                 finally:
+                    at_work -= 1
+                    woken.set()
                     reading.release()
-                if not alone:
+                if len(item.chunks) > 1:
                     await self._load(item, state)
             finally:
                 ahead.release()
 
         async with task_group() as group:
-            for state in states:
+            while queue or at_work:
+                if not queue:
+                    # Where a chunk ends is known once it was read: another one may go on there.
+                    woken = anyio.Event()
+                    await woken.wait()
+                    continue
                 await ahead.acquire()
                 await reading.acquire()
                 if self.draining:
                     break
-                group.start_soon(one, state)
+                at_work += 1
+                group.start_soon(one, queue.popleft())
         if any(state.state == "planned" for state in item.chunks):
             raise Interrupted
 
-    async def _read(self, item: Item, state: ChunkState, under: Epoch | None = None) -> None:
+    async def _read(self, item: Item, state: ChunkState, under: Epoch | None = None) -> list[ChunkState]:
+        """Read a chunk into the spool; return the chunk that goes on where it ended, if there is one."""
         began = self._clock.monotonic()
         chunk, scan = state.chunk, item.plan.scan
 
@@ -284,7 +325,9 @@ class Mover:
         spooled, epoch = await self._tried(item, once, chunk=chunk.id, may_retry=may_retry)
         token = epoch.session.position.token
         seconds = self._clock.monotonic() - began
+        following = _goes_on(item, state, spooled)
         await self._ledger.write(
+            *(chunk_row(item.name, one) for one in following),
             update(
                 "chunks",
                 {"table_name": item.name, "id": chunk.id},
@@ -296,13 +339,18 @@ class Mover:
                 files=json.dumps(spooled.files),
                 seconds=seconds,
                 hash=spooled.hash,
-            )
+                mark=spooled.mark,
+                next=following[0].chunk.id if following else None,
+            ),
         )
+        item.chunks += following
+        state.next, state.mark = (following[0].chunk.id if following else None), spooled.mark
         state.state, state.epoch, state.token = "spooled", epoch.number, token
         item.lsn = epoch.session.position.lsn
         state.rows, state.bytes, state.spooled, state.hash = spooled.rows, spooled.bytes, spooled, spooled.hash
         crash_point("chunk-recorded", item.name)
         self._stream.emit(ChunkSpooled(item.name, chunk.id, spooled.rows, spooled.bytes, round(seconds, 4)))
+        return following
 
     async def _tried(
         self,
@@ -438,6 +486,7 @@ class Mover:
 
     async def _publish(self, item: Item, epoch: int, keys: Sequence[SpooledChunk]) -> None:
         plan = item.plan
+        item.mark = item.mark_of_rows() or item.mark
         if item.load_id is None:
             item.load_id = self._new_load_id()
             # Written before the commit: a repeat finds the same id in _dlt_loads and does nothing.
@@ -474,6 +523,7 @@ class Mover:
             deletion=self._deletion(plan, keys),
             key_column=range_column(plan),
             compares=plan.entry.deletes == "compare",
+            collapse=comparison_key(plan)[1] if self._paged else (),
             parts=item.replace and len(item.chunks) > 1 and not all("key" in one.chunk.bounds for one in item.chunks),
         )
         loads = [self._chunk_load(state) for state in waiting]
@@ -491,6 +541,9 @@ class Mover:
             self._stream.emit(SchemaChanged(item.name, change))
         if publication.verify and not outcome.still:
             self._stream.emit(TableVerified(item.name, self._verifier.how, len(item.chunks), rows))
+        if outcome.collapsed:
+            words = "rows came more than once while pages were read; the newest of each key was kept"
+            self._stream.emit(Warned(item.name, f"{outcome.collapsed:,} {words}"))
         if outcome.lacking:
             words = "rows of the source have cursors behind the mark and are not at the destination"
             self._stream.emit(Warned(item.name, f"{outcome.lacking:,} {words}: runner verify --repair reads them"))
@@ -547,9 +600,25 @@ class Mover:
                 guidance=changed.guidance,
                 table=item.name,
             )
+        await self._begin_again(item, replace(item.plan, scan=item.plan.scan.over(table)))
+
+    async def _widen(self, item: Item, widened: TableWidened) -> None:
+        """Begin a table again whose columns were inferred from rows that did not show all of them."""
+        self._stream.emit(TableReplanned(item.name, widened.message))
+
+        async def discover() -> list[Table]:
+            async with self._source.request(), self._epochs.current() as epoch:
+                return await epoch.session.discover([item.name])
+
+        found = await self._tried(item, discover)
+        again = self._replanned(next(one for one in found if one.qualified == item.name))
+        item.digest, item.replace = again.digest, again.replace
+        await self._begin_again(item, again.plan)
+
+    async def _begin_again(self, item: Item, plan: TablePlan) -> None:
         for state in item.chunks:
             await self._drop_spooled(state)
-        item.plan = replace(item.plan, scan=item.plan.scan.over(table))
+        item.plan = plan
         item.chunks, item.fresh, item.load_id = [], True, None
         item.mark, item.mark_epoch, item.mark_token = None, 0, None
         await self._ledger.write(*item.forget())
@@ -582,6 +651,31 @@ class Mover:
 def _note_defect(folder: Path, text: str) -> None:
     with (folder / "defects.log").open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def _goes_on(item: Item, state: ChunkState, spooled: SpooledChunk) -> list[ChunkState]:
+    """Return the chunk that goes on where one ended, if there is one and it is not there yet.
+
+    Raises:
+        TableChanged: The chunk was read before and ended elsewhere: what went on there is of other pages.
+        SourceError: The paging leads back to where it has been.
+    """
+    found = None
+    if spooled.rest is not None:
+        found = following(item.plan.scan, state.chunk, len(item.chunks), spooled.rest)
+    if state.next is not None:
+        if found is None or found.id != state.next:
+            raise TableChanged("The pages are not those that were read before.", table=item.name)
+        return []
+    if found is None:
+        return []
+    if any(one.chunk.id == found.id for one in item.chunks):
+        raise SourceError(
+            "The source's pages lead back to one that was read before.",
+            guidance="Its paging does not advance; check the paginator's options.",
+            table=item.name,
+        )
+    return [ChunkState(found)]
 
 
 def _but_not_lost(error: RunnerError) -> bool:

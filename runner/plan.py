@@ -27,7 +27,7 @@ from runner.jobfile import SettledJob
 from runner.load import DELETED_AT, VERSION_COLUMNS, Range, Target, TargetColumn
 from runner.naming import normalise
 from runner.rowhash import FORM, Slice
-from runner.source import Column, Scan, Table, Window, fingerprint
+from runner.source import CHANGES, NOTHING, Column, Scan, Table, Window, fingerprint
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def make_plan(
         UsageError: Nothing is selected, or a range is asked of a table without a cursor.
     """
     job = settled.job
-    chosen = [(table, entry) for table in tables if (entry := job.entry(table.qualified)) is not None]
+    chosen = [(table, entry) for table in tables if (entry := _entry(job, table)) is not None]
     rejected = _missing(job, tables)
     if only:
         chosen = [pair for pair in chosen if any(matches(pattern, pair[0].qualified) for pattern in only)]
@@ -157,6 +157,17 @@ def make_plan(
         plans = [_with_range(plan, since, until) for plan in plans]
     plans.sort(key=lambda plan: (-plan.scan.table.bytes, plan.name))
     return Plan(tuple(plans), tuple(rejected), dataset)
+
+
+def _entry(job: Job, table: Table) -> TableEntry | None:
+    """Return how a table is moved: what its connector knows of it, the job's defaults, then its entries."""
+    known = TableEntry.model_validate(table.defaults)
+    entry = job.entry(table.qualified, known)
+    names = {column.name for column in table.columns}
+    if entry is not None and known.cursor and isinstance(entry.cursor, list) and not names & set(entry.cursor):
+        # Names that the job would like where there are any.
+        return TableEntry(cursor=known.cursor).over(entry)
+    return entry
 
 
 def _several_schemas(job: Job) -> bool:
@@ -306,6 +317,8 @@ def _mode(table: Table, entry: TableEntry, key: tuple[str, ...], *, merges: bool
     mode = entry.mode or "auto"
     if mode == "snapshot":
         return "snapshot", None, "as the job file says"
+    if table.tracked and mode in ("auto", "incremental") and entry.cursor is None and key and merges:
+        return "incremental", CHANGES, f"the source tracks changes, key ({', '.join(key)})"
     if mode == "auto":
         cursor = _find_cursor(table, entry.cursor, strict=True)
         if cursor and key and merges:
@@ -432,6 +445,13 @@ def reaches_past(end: str | None, mark: str, kind: pa.DataType) -> bool:
         return True
 
 
+def latest(marks: Sequence[str], kind: pa.DataType) -> str:
+    """Return the largest of some marks."""
+    if pa.types.is_integer(kind):
+        return max(marks, key=int)
+    return max(marks, key=datetime.fromisoformat)
+
+
 def cursor_text(text: str, kind: pa.DataType) -> str:
     """Return a bound of the command line as the cursor's own text; times without an offset are UTC.
 
@@ -474,6 +494,8 @@ def windowed(plan: TablePlan, mark: str | None, token: str | None = None) -> Tab
     """
     if plan.cursor is None or plan.range is not None or plan.mode in ("full", "snapshot"):
         return plan
+    if plan.cursor == CHANGES:
+        return replace(plan, scan=replace(plan.scan, window=Window(CHANGES, mark, from_start=True)))
     column = plan.scan.table.column(plan.cursor)
     assert column is not None
     if plan.mode == "append":
@@ -495,7 +517,7 @@ def bounded(plan: TablePlan, ceiling: str | None) -> TablePlan:
     window = plan.scan.window
     assert window is not None
     if ceiling is None and window.start is None:
-        return replace(plan, scan=replace(plan.scan, where="false"))
+        return replace(plan, scan=replace(plan.scan, where=NOTHING))
     return replace(plan, scan=replace(plan.scan, window=replace(window, end=ceiling or window.start)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from runner.errors import RunnerError
 from runner.ledger import LedgerReader, Statement, delete, insert, update
 from runner.load import DatasetState, Outcome
-from runner.plan import Rejected, TablePlan
+from runner.plan import Rejected, TablePlan, latest
 from runner.rowhash import Fingerprint
 from runner.runs import RunFolder
 from runner.source import Chunk, Window
@@ -19,7 +19,12 @@ from runner.spool import Spool, SpooledChunk
 
 @dataclass
 class ChunkState:
-    """A chunk and how far it came."""
+    """A chunk and how far it came.
+
+    Attributes:
+        mark: The mark of its rows, where only they tell it.
+        next: The chunk that goes on where it ended before its rows did.
+    """
 
     chunk: Chunk
     state: str = "planned"
@@ -28,6 +33,8 @@ class ChunkState:
     rows: int = 0
     bytes: int = 0
     hash: str | None = None
+    mark: str | None = None
+    next: str | None = None
     spooled: SpooledChunk | None = None
     reserve_more: int = 0
 
@@ -57,6 +64,7 @@ class Item:
         lsn: Where in the source's log the picture of the publication was taken.
         hash: The fingerprint of the whole table once it is published; parts: of its parts.
         deleted: Rows that were deleted at the source, and are gone or marked now.
+        paged: Whether its chunks may be gone on with by others that the ledger alone knows.
         key_range: The smallest and the largest key that was read.
     """
 
@@ -77,6 +85,7 @@ class Item:
     hash: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
     deleted: int = 0
+    paged: bool = False
     key_range: tuple[str, str] | None = None
     error: RunnerError | None = None
     began: float | None = None
@@ -100,6 +109,14 @@ class Item:
     def hashes(self) -> dict[str, Fingerprint]:
         """The chunks' fingerprints, where all of them have one."""
         return {state.chunk.id: state.fingerprint or Fingerprint() for state in self.chunks}
+
+    def mark_of_rows(self) -> str | None:
+        """Return the mark that the rows tell: the source's last word, or their largest; None where they tell none."""
+        marks = [state.mark for state in self.chunks if state.mark is not None]
+        column = self.plan.scan.table.column(self.plan.cursor or "")
+        if not marks or self.plan.keeps_mark:
+            return None
+        return marks[-1] if column is None else latest([*marks, *([self.mark] if self.mark else [])], column.type)
 
     def note(self, outcome: Outcome) -> None:
         """Keep what a publication found out."""
@@ -172,6 +189,7 @@ class Item:
             "rows": self.plan.scan.table.rows,
             "bytes": self.plan.scan.table.bytes,
             "slice": asdict(self.plan.scan.slice) if self.plan.scan.slice else None,
+            "paged": self.paged,
         }
 
     def staged_plan(self) -> str:
@@ -186,6 +204,9 @@ def take_over(table: Item, state: DatasetState, spool: Spool, *, hashes: bool) -
     found = json.loads(text) if text else {}
     own = table.stored_plan()
     window, other = own["window"] or {}, found.get("window") or {}
+    if found.get("paged"):
+        # Where its pages go on is known to the ledger of the machine that read them alone.
+        return None
     same = found.get("digest") == table.digest and all(found[name] == own[name] for name in ("base", "replace"))
     if not same or (window.get("start"), window.get("late")) != (other.get("start"), other.get("late")):
         return None
@@ -277,6 +298,8 @@ def chunk_row(table: str, state: ChunkState) -> Statement:
             "rows": state.rows,
             "bytes": state.bytes,
             "hash": state.hash,
+            "mark": state.mark,
+            "next": state.next,
         },
     )
 
@@ -332,6 +355,7 @@ def _restore_chunk(row: dict[str, Any], state: DatasetState, table: str, run: st
         return found
     found.epoch, found.token = row["epoch"], row["token"]
     found.rows, found.bytes = row["rows"], row["bytes"]
+    found.mark, found.next = row.get("mark"), row.get("next")
     spooled = SpooledChunk(tuple(json.loads(row["files"] or "[]")), row["rows"], row["bytes"], row["hash"])
     receipt = state.chunks.get((table, chunk.id))
     found.hash = row["hash"]

@@ -36,7 +36,7 @@ async def retrying(
         may_retry: Whether an error is worth another attempt.
 
     Raises:
-        RunnerError: The last error, or RetryBudgetSpent.
+        RunnerError: The last error, marked as tried, or RetryBudgetSpent.
         Parked: The source asked for a pause that is too long to wait for.
     """
     began = clock.monotonic()
@@ -62,6 +62,9 @@ async def retrying(
                 limits.pause.request(error.retry_after)
         noticed(state.attempt_number, state.upcoming_sleep, error)
 
+    def worthwhile(error: BaseException) -> bool:
+        return isinstance(error, RunnerError) and not error.tried and may_retry(error)
+
     async def attempt() -> ResultT:
         # tenacity awaits only what it can see is a coroutine function; a lambda is not.
         return await work()
@@ -70,11 +73,15 @@ async def retrying(
         sleep=clock.sleep,
         wait=wait,
         stop=stop,
-        retry=retry_if_exception(lambda error: isinstance(error, RunnerError) and may_retry(error)),
+        retry=retry_if_exception(worthwhile),
         before_sleep=before_sleep,
         reraise=True,
     )
-    result: ResultT = await retry(attempt)
+    try:
+        result: ResultT = await retry(attempt)
+    except RunnerError as error:
+        error.tried = error.tried or worthwhile(error)
+        raise
     limits.budget.earn()
     limits.concurrency.succeeded()
     return result

@@ -128,7 +128,7 @@ class Settling:
             return restore(row, table, self._state, self._spool, hashes=self._hashes, run=self._run)
         if row is not None:
             self._stream.emit(TableReplanned(table.name, "its definition or its basis changed"))
-        fresh = self._fresh_item(table)
+        fresh = self.fresh_item(table)
         if self._options.full_refresh:
             return fresh
         return take_over(fresh, self._state, self._spool, hashes=self._hashes) or fresh
@@ -152,7 +152,8 @@ class Settling:
         dropped = not stored["replace"] and base is not None and table.target.name not in self._state.existing
         return bool(stored["base"] == newest and not dropped)
 
-    def _fresh_item(self, table: TablePlan) -> Item:
+    def fresh_item(self, table: TablePlan) -> Item:
+        """Return a table at work from the start."""
         base = self._state.tables.get(table.target.name)
         published = self._published(table, base)
         if self._options.repair is not None:

@@ -46,6 +46,10 @@ class Table:
         indexed: Columns that lead an index: cursors are looked for among them.
         readable: Whether the user may read it.
         detail: What the connector wants to find again; JSON-serialisable.
+        defaults: Keys of a table entry that the connector knows to be right; they lie under those of the job file.
+        inferred: Whether the columns were inferred from some of the rows, so that others may not fit.
+        tracked: Whether the source itself keeps track of changes: the mark is a token of its own, not a value of a
+            column.
     """
 
     schema: str
@@ -59,6 +63,9 @@ class Table:
     readable: bool = True
     comment: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    inferred: bool = False
+    tracked: bool = False
 
     @property
     def qualified(self) -> str:
@@ -109,7 +116,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Scan:
-    """What is read of a table: its columns, a condition, a window of the cursor, a slice of its keys."""
+    """What is read of a table: its columns, a condition, a window of the cursor, a slice of its keys.
+
+    Attributes:
+        present: The column that marks rows as deleted, where only the others are wanted.
+    """
 
     table: Table
     columns: tuple[Column, ...]
@@ -117,6 +128,7 @@ class Scan:
     window: Window | None = None
     special: str = "error"
     slice: Slice | None = None
+    present: str | None = None
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -129,7 +141,7 @@ class Scan:
         if window is not None and window["late"] is None:
             del window["late"]  # as digests of earlier versions were made
         parts = [[c.name, c.native, str(c.type), c.rule] for c in self.columns]
-        part = [asdict(self.slice)] if self.slice else []
+        part = [*([asdict(self.slice)] if self.slice else []), *([self.present] if self.present else [])]
         return fingerprint([self.table.qualified, parts, self.where, window, self.special, *part])
 
     def over(self, table: Table) -> Scan:
@@ -178,6 +190,8 @@ class Position:
 
     Attributes:
         consistent: Whether all chunks read one snapshot.
+        paged: Whether a chunk may end before its rows do, and say where the next one begins.
+        marks_rows: Whether high-water marks are known from the rows that were read alone (Reading.mark).
         token: The snapshot's name where it has one: what a worker imports and a chunk is compared by.
         note: Why it is not consistent, in words.
     """
@@ -186,12 +200,21 @@ class Position:
     token: str | None = None
     lsn: str | None = None
     note: str | None = None
+    paged: bool = False
+    marks_rows: bool = False
 
 
 class Reading(Protocol):
-    """Record batches of one chunk, and how many rows the source says it sent."""
+    """Record batches of one chunk, and how many rows the source says it sent.
+
+    Attributes:
+        rest: Where the chunk ended before its rows did: the bounds of the chunk that goes on.
+        mark: The high-water mark of the rows that were read, where only they can tell it.
+    """
 
     source_rows: int | None
+    rest: dict[str, Any] | None
+    mark: str | None
 
     def __aiter__(self) -> AsyncIterator[pa.RecordBatch]: ...
 
@@ -267,6 +290,12 @@ class Source(Protocol):
         ...
 
 
+# The condition of a scan that has no rows to read.
+NOTHING = "false"
+# The cursor of a table whose changes the source keeps track of.
+CHANGES = "@changes"
+
+
 def fingerprint(value: Any) -> str:
     """Return 16 hex digits of BLAKE2b over canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
@@ -276,3 +305,8 @@ def fingerprint(value: Any) -> str:
 def make_chunk(scan: Scan, index: int, bounds: dict[str, Any], *, storage: str | None, rows: int, size: int) -> Chunk:
     """Make a chunk whose id depends on what is read and nothing else."""
     return Chunk(fingerprint([scan.digest(), bounds]), index, bounds, storage, rows, size)
+
+
+def following(scan: Scan, chunk: Chunk, index: int, rest: dict[str, Any]) -> Chunk:
+    """Return the chunk that goes on where another one ended."""
+    return make_chunk(scan, index, rest, storage=chunk.storage, rows=chunk.rows, size=chunk.bytes)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import anyio
 import pyarrow as pa
@@ -35,12 +36,16 @@ class SpooledChunk:
         files: Paths relative to the spool's folder; empty for a chunk without rows.
         rows: Rows in them; bytes: their size on disk.
         hash: The fingerprint of the rows, where they are verified by hash.
+        rest: The bounds of the chunk that goes on where this one ended early; mark: the mark of its rows, where only
+            they tell it.
     """
 
     files: tuple[str, ...]
     rows: int
     bytes: int
     hash: str | None = None
+    rest: dict[str, Any] | None = None
+    mark: str | None = None
 
 
 class Spool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
+
 from connectors.postgres.catalog import HAS_FOREIGN, storage
 from connectors.postgres.hashes import hash_fields
 from runner.naming import literal, quote
@@ -177,6 +179,10 @@ def condition(scan: Scan, chunk: Chunk, dialect: PostgresDialect = POSTGRES) -> 
     parts += window_condition(scan)
     if scan.where:
         parts.append(f"({scan.where})")
+    if scan.present is not None:
+        column = scan.table.column(scan.present)
+        marked = column is not None and pa.types.is_boolean(column.type)
+        parts.append(f"{quote(scan.present)} is {'not true' if marked else 'null'}")
     if scan.slice is not None:
         # A slice is of hashes that were made here, so that every column of its key can be hashed here.
         parts.append(dialect.within(scan.slice, hash_fields(scan)))

@@ -294,6 +294,8 @@ class CopyReading:
 
     def __init__(self, decoder: Decoder) -> None:
         self.source_rows: int | None = None
+        self.rest: dict[str, Any] | None = None
+        self.mark: str | None = None
         self.stream: MemoryObjectReceiveStream[bytes] | None = None
         self._decoder = decoder
         self._last = (b"", 0)

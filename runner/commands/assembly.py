@@ -21,12 +21,14 @@ from runner.document import nearest
 from runner.errors import JobFileError, RunnerError, UsageError
 from runner.events import Stream
 from runner.jobfile import SettledJob, load_job
+from runner.limits import SourceLimits
 from runner.load import Destination
 from runner.lockfile import LockFile
 from runner.log import EventFile, JsonLines, Lines
 from runner.plugins import load_plugin
 from runner.progress import Progress, Tally
 from runner.report import write_report
+from runner.requests import Governed, govern
 from runner.runs import StateFolder, project_root, state_dir
 from runner.secrets import environment
 from runner.settling import Options
@@ -68,6 +70,15 @@ def make_source(settled: SettledJob) -> Source:
         JobFileError: A wrong key or value among the connector's own.
     """
     found: Source = _plug_in("runner.sources", settled.source.type, settled.source.options, settled, "source")
+    if isinstance(found, Governed):
+        # Whoever works with it for longer governs it anew.
+        clock = SystemClock()
+        govern(found, settled, SourceLimits.of(settled.limits, clock), clock)
+    elif settled.limits.quota is not None:
+        raise UsageError(
+            f"limits.quota: a source of type {settled.source.type} has no quota of requests that it tells.",
+            guidance="Leave it out; limits.rate and limits.connections bound what we ask.",
+        )
     return found
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CHUNK = "_runner_chunk"
 VALID_FROM, VALID_TO, VERSION = VERSION_COLUMNS
+# What rows that are kept are marked with, among others of the same key.
+_KEPT = "_runner_kept"
 OWN_COLUMNS = (*VERSION_COLUMNS, DELETED_AT)
 
 
@@ -89,6 +91,8 @@ class Publisher:
         with stage("verify", within="load"):
             staged = self._compare(one_chunk=one_chunk) if self.publication.verify else None
         crash_point("verify", self.target.source_table)
+        if self.publication.collapse:
+            staged = self._collapse(staged)
         if self.publication.check_key:
             self._check_key()
         if not one_chunk and self.writer.transactional_ddl:
@@ -181,6 +185,39 @@ class Publisher:
             self.cursor.rows(f"select 1 from {self.stage} where {nulls} limit 1")
         ):
             raise KeyNotUnique(f"({', '.join(self.target.key)}) is not unique, or NULL, in the rows read.")
+
+    def _collapse(self, staged: Fingerprint | None) -> Fingerprint | None:
+        """Keep one row of each key where pages that shifted showed it more than once: that with the newest cursor."""
+        key = ", ".join(quote(name) for name in self.publication.collapse)
+        twice = f"select count(*) as n from {self.stage} group by {key} having count(*) > 1"
+        more = self.cursor.rows(f"select coalesce(sum(n - 1), 0) from ({twice}) _runner_t")[0][0]
+        if not more:
+            return staged
+        cursor = next((one.name for one in self.target.columns if one.source == self.publication.cursor), None)
+        self._keep_newest(key, quote(cursor) if cursor else None)
+        self.outcome.collapsed = int(more)
+        if staged is None:
+            return None
+        self.outcome.parts = {}
+        sql = self.writer.dialect.sql(Digest(), self.target.fields(), self.stage)
+        return total(by_prefix(self.cursor.rows(sql)).values())
+
+    def _keep_newest(self, key: str, cursor: str | None) -> None:
+        """Keep one row of each key in staging: that with the newest cursor, else the one that came last."""
+        row = self.writer.row_id
+        if row is not None:
+            order = f"{cursor} desc nulls last, {row} desc" if cursor else f"{row} desc"
+            numbered = f"{row} as r, row_number() over (partition by {key} order by {order}) as n from {self.stage}"
+            older = f"select r from (select {numbered}) _runner_n where n > 1"
+            self.cursor.execute(f"delete from {self.stage} where {row} in ({older})")
+            return
+        # Rows have no address here: those to keep are added once more, and all others go.
+        number = f"row_number() over (partition by {key} order by {f'{cursor} desc' if cursor else CHUNK}) as _runner_n"
+        self.cursor.execute(
+            f"insert into {self.stage} ({self.columns}, {CHUNK}) select {self.columns}, {literal(_KEPT)} "
+            f"from (select {self.columns}, {CHUNK}, {number} from {self.stage}) _runner_s where _runner_n = 1"
+        )
+        self.cursor.execute(f"delete from {self.stage} where {CHUNK} <> {literal(_KEPT)}")
 
     def _key(self) -> str:
         return ", ".join(quote(name) for name in self.target.key)

@@ -76,7 +76,7 @@ class TransactionalWriter(abc.ABC):
     transactional_ddl = True
     leases_type: type[RowLeases] = RowLeases
     publisher_type: type[Publisher] = Publisher
-    row_id = "rowid"
+    row_id: str | None = "rowid"
     # What to do about a column that fits neither way; None: what its error says.
     conflict_guidance: str | None = None
     # Whether readers of a table wait from its swap until the commit: then they must not wait for other tables too.

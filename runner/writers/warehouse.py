@@ -44,6 +44,7 @@ class WarehouseWriter(TransactionalWriter):
     """The recipe for warehouses; a subclass says how one differs."""
 
     transactional_ddl = False
+    row_id = None
     readers_wait = False
     leases_type = Claims
     conflict_guidance = "Drop or rename the table at the destination, then run the same command again."

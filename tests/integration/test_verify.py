@@ -298,7 +298,7 @@ def test_a_small_table_that_is_corrupted_again_and_again_fails_alone(
     monkeypatch.setattr("runner.writers.transactional._SMALL_BYTES", 2**20)
     monkeypatch.setattr(_WRITERS[kind], "copy", corrupted)
     monkeypatch.setattr(_WRITERS[kind], "_transaction", noted)
-    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 0.5)  # a setting: so that packages fill
+    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 2.0)  # a setting: so that packages fill
     answer = cli("backfill", "job.yml", "--verify", "hash", "--json")
     assert (answer.code, list(_failed(answer))) == (1, ["whole_c"])
     assert "1 changed row (columns n): id=7" in _failed(answer)["whole_c"]

@@ -280,7 +280,6 @@ class TestNotYet:
         [
             ("transform: {type: dbt, project: p}\n", "shop.yml:3: transform: building models"),
             ("production: {schedule: '@daily'}\n", "shop.yml:3: production: generating"),
-            ("limits: {tables: 2,\n  quota: 50%}\n", "shop.yml:4: limits.quota: the quota guard"),
         ],
     )
     def test_known_keys_that_do_nothing_yet_are_refused(self, project, text, message):
@@ -293,12 +292,6 @@ class TestNotYet:
     @pytest.mark.parametrize("entry", ["deletes: ignore", "late: ignore", "mode: incremental", "special: 'null'"])
     def test_the_neighbours_are_not(self, project, entry):
         assert project.load(f"tables:\n  a.b: {{{entry}}}\n").job.tables["a.b"] is not None
-
-    @pytest.mark.parametrize("limit", ["quota: 50%"])
-    def test_limits_of_a_source_are_refused_too(self, project, limit):
-        project.connections(f"sources: {{shop: {{type: postgres, limits: {{{limit}}}}}}}\n")
-        with pytest.raises(NotYet, match=limit.partition(":")[0]):
-            project.load("")
 
 
 class TestEntryFromElsewhere:
