@@ -65,6 +65,7 @@ from runner.tasks import task_group
 from runner.verify import Verifier
 
 _CHUNK_MEMORY = 64 * 2**20
+_PAGES_MEMORY = 16 * 2**20
 _LEASE_WAIT = 75.0
 _PATIENCE = 60.0
 _REFRESH = " --full-refresh"
@@ -137,7 +138,7 @@ class Backfill:
         self.disk = Budget(limits.disk)
         self._executor = LocalExecutor(
             hash_key=environ.get(HASH_KEY),
-            width=max(1, limits.memory // 2 // _CHUNK_MEMORY),
+            width=max(1, limits.memory // 2 // (_PAGES_MEMORY if self.limits.each else _CHUNK_MEMORY)),
             verify=options.verify != "none",
             hashes=self._hashes,
         )

@@ -142,7 +142,11 @@ class RetryBudget:
 
 
 class SourceLimits:
-    """Everything that all coroutines of one source share; nested in one order, so nothing deadlocks."""
+    """Everything that all coroutines of one source share; nested in one order, so nothing deadlocks.
+
+    Attributes:
+        each: Whether the source asks for each of its requests (``runner.requests``).
+    """
 
     def __init__(
         self,
@@ -156,6 +160,7 @@ class SourceLimits:
     ) -> None:
         self.concurrency = AdaptiveLimit(connections, clock, changed=limit_changed)
         self.pause = Pause(clock, park, paused)
+        self.each = False
         self.budget = RetryBudget()
         self._rate = AsyncLimiter(max(1.0, rate), 1.0 if rate >= 1 else 1 / rate) if rate else None
 
@@ -180,6 +185,23 @@ class SourceLimits:
 
     @contextlib.asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
+        """Hold a slot for one piece of work, after the pause and within the rate.
+
+        A source that asks for each of its requests holds no slot for what causes them: a piece of work would wait for
+        itself.
+
+        Raises:
+            Parked: The source is paused for longer than a slot may be held.
+        """
+        if self.each:
+            await self.pause.wait()
+            yield
+            return
+        async with self.single():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def single(self) -> AsyncIterator[None]:
         """Hold a slot for one request, after the pause and within the rate.
 
         Raises:
@@ -187,19 +209,11 @@ class SourceLimits:
         """
         await self.pause.wait()
         async with self.concurrency.slot():
-            await self.turn()
-            yield
-
-    async def turn(self) -> None:
-        """Wait until one more request may be sent: after the pause and within the rate.
-
-        Raises:
-            Parked: The source is paused for longer than a slot may be held.
-        """
-        await self.pause.wait()
-        if self._rate is not None:
-            await self._rate.acquire()
             await self.pause.wait()
+            if self._rate is not None:
+                await self._rate.acquire()
+                await self.pause.wait()
+            yield
 
 
 class Budget:

@@ -95,6 +95,7 @@ class Requests:
         self.limits = limits
         self.clock = clock
         self.shapes = shapes or Shapes()
+        limits.each = True
         self._retry = retry or Retry()
         self._quota = quota
         self._retried = retried
@@ -113,8 +114,8 @@ class Requests:
         """
 
         async def attempt() -> ResultT:
-            await self.limits.turn()
-            return await once()
+            async with self.limits.single():
+                return await once()
 
         return await retrying(
             attempt,
