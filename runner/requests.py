@@ -104,9 +104,13 @@ class Requests:
         self,
         once: Callable[[], Awaitable[ResultT]],
         *,
+        within: bool = False,
         may_retry: Callable[[RunnerError], bool] = lambda error: error.retriable,
     ) -> ResultT:
         """Send a request when it is its turn, and again where its errors say that this can help.
+
+        Args:
+            within: Whether it is sent on behalf of a request that holds a slot already and waits for it.
 
         Raises:
             RunnerError: The last error; it is not worth another attempt.
@@ -114,6 +118,8 @@ class Requests:
         """
 
         async def attempt() -> ResultT:
+            if within:
+                return await once()
             async with self.limits.single():
                 return await once()
 

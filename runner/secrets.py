@@ -76,6 +76,11 @@ def remember(text: str) -> None:
         _seen.add(pair[2].strip("'\""))
 
 
+def hide(secret: str) -> None:
+    """Keep a secret in mind so that redact() removes it wherever it turns up."""
+    _seen.add(secret)
+
+
 def redact(text: str) -> str:
     """Remove passwords, tokens and every secret seen so far from a text."""
     text = _URL_PASSWORD.sub(r"\1:***@", text)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -131,10 +132,10 @@ def parse_json(body: bytes | str) -> Any:
 
 def _exact(text: str) -> float | Decimal:
     value = float(text)
-    if len(text) <= _SAFE_DIGITS:
+    if len(text) <= _SAFE_DIGITS and isfinite(value):
         return value
     number = Decimal(text)
-    return value if Decimal(repr(value)) == number else number
+    return value if isfinite(value) and Decimal(repr(value)) == number else number
 
 
 def _message(data: Any) -> str:

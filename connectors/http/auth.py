@@ -12,7 +12,7 @@ import anyio
 
 from runner.clock import Clock
 from runner.errors import CredentialsRejected, RequestRefused, UsageError
-from runner.secrets import remember
+from runner.secrets import hide
 
 if TYPE_CHECKING:
     from connectors.http.client import Http
@@ -52,7 +52,7 @@ class Bearer(NoAuth):
     """A token that was given (RFC 6750)."""
 
     def __init__(self, token: str, *, scheme: str = "Bearer") -> None:
-        remember(token)
+        hide(token)
         self._value = f"{scheme} {token}".strip()
 
     async def apply(self, http: Http, headers: MutableMapping[str, str], params: list[tuple[str, str]]) -> None:
@@ -63,9 +63,9 @@ class Basic(NoAuth):
     """User and password (RFC 7617)."""
 
     def __init__(self, user: str, password: str) -> None:
-        remember(password)
+        hide(password)
         self._value = basic(user, password)
-        remember(self._value)
+        hide(self._value)
 
     async def apply(self, http: Http, headers: MutableMapping[str, str], params: list[tuple[str, str]]) -> None:
         headers["Authorization"] = self._value
@@ -75,7 +75,7 @@ class ApiKey(NoAuth):
     """A key in a header, in the query or in a cookie."""
 
     def __init__(self, name: str, value: str, place: Literal["header", "query", "cookie"] = "header") -> None:
-        remember(value)
+        hide(value)
         self._name, self._value, self._place = name, value, place
 
     async def apply(self, http: Http, headers: MutableMapping[str, str], params: list[tuple[str, str]]) -> None:
@@ -126,9 +126,9 @@ class OAuth2:
         if not callable(form):
             for name, value in form.items():
                 if "secret" in name or "token" in name or "assertion" in name:
-                    remember(value)
+                    hide(value)
         if basic:
-            remember(basic[1])
+            hide(basic[1])
 
     async def apply(self, http: Http, headers: MutableMapping[str, str], params: list[tuple[str, str]]) -> None:
         if self._value is None or http.clock.monotonic() >= self._expires:
@@ -159,7 +159,7 @@ class OAuth2:
             token = data.get(self._token_key)
             if not isinstance(token, str) or not token:
                 raise CredentialsRejected(f"{reply.where} gave no {self._token_key}.")
-            remember(token)
+            hide(token)
             self._took(data)
             self._value = f"Bearer {token}"
             seconds = data.get(self._expires_key, self._lifetime)
@@ -197,7 +197,7 @@ def jwt_assertion(
             "To sign in with a private key needs the package 'pyjwt'.",
             guidance="Install it: pip install 'pyjwt[crypto]', or the extra of the source.",
         ) from error
-    remember(key)
+    hide(key)
     now = int(clock.now().timestamp())
     body = {"iat": now, "exp": now + int(lifetime.total_seconds()), "jti": uuid.uuid4().hex, **claims}
     try:

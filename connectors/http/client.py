@@ -225,7 +225,7 @@ class Http:
                     raise error
                 return reply
 
-        return await self.requests.send(once)
+        return await self.requests.send(once, within=True)
 
     # One attempt.
 
