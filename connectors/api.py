@@ -53,17 +53,17 @@ class Page:
         return self.batch.num_rows if self.batch is not None else len(self.rows)
 
 
-class ApiSession(abc.ABC):
+class PagedSession(abc.ABC):
     """One opened source; its chunks read pages.
 
     Args:
-        http: The session to the server.
+        requests: What its requests ask, and what was learned about its tables.
     """
 
     position = Position(consistent=False, note=_NOTE, paged=True)
 
-    def __init__(self, http: Http) -> None:
-        self.http = http
+    def __init__(self, requests: Requests) -> None:
+        self.requests = requests
 
     @abc.abstractmethod
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
@@ -87,7 +87,7 @@ class ApiSession(abc.ABC):
 
     @contextlib.asynccontextmanager
     async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[PageReading]:
-        yield PageReading(self, scan, chunk)
+        yield PageReading(self, scan, self.pages(scan, chunk))
 
     async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
         return None
@@ -99,27 +99,43 @@ class ApiSession(abc.ABC):
 
     def shape(self, table: str) -> Shape:
         """Return what is known of a table's columns so far."""
-        return Shape(self.http.requests.shapes.get(table))
+        return Shape(self.requests.shapes.get(table))
 
-    def learn(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Take rows into account for the columns of a table; return what that changed, in words."""
+    def learn(self, table: str, page: Page) -> list[str]:
+        """Take a page into account for the columns of a table; return what that changed, in words."""
         shape = self.shape(table)
-        changes = shape.observe(rows)
+        changes = shape.observe(page.rows) if page.batch is None else shape.observe_schema(page.batch.schema)
         if changes:
-            self.http.requests.shapes.put(table, shape.record())
+            self.requests.shapes.put(table, shape.record())
         return changes
 
 
-class PageReading:
-    """The record batches of one chunk."""
+class ApiSession(PagedSession):
+    """One opened source over HTTP.
 
-    def __init__(self, session: ApiSession, scan: Scan, chunk: Chunk) -> None:
+    Args:
+        http: The session to the server.
+    """
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http.requests)
+        self.http = http
+
+
+class PageReading:
+    """The record batches of one chunk.
+
+    Args:
+        pages: Its pages, one after the other.
+    """
+
+    def __init__(self, session: PagedSession, scan: Scan, pages: AsyncIterator[Page]) -> None:
         self.source_rows: int | None = None
         self.rest: dict[str, Any] | None = None
         self.mark: str | None = None
         self._session = session
         self._scan = scan
-        self._chunk = chunk
+        self._source = pages
         self._changes: list[str] = []
 
     def lines(self) -> pa.Array | None:
@@ -144,7 +160,7 @@ class PageReading:
                     self.rest = page.rest
                     break
         if self._changes:
-            await anyio.to_thread.run_sync(self._session.http.requests.shapes.save)
+            await anyio.to_thread.run_sync(self._session.requests.shapes.save)
             raise TableWidened(
                 f"rows came that its columns did not show before: {'; '.join(dict.fromkeys(self._changes))}",
                 table=self._scan.table.qualified,
@@ -152,12 +168,11 @@ class PageReading:
         self.source_rows = rows - left_out
 
     async def _pages(self) -> AsyncGenerator[Page, None]:
-        pages = self._session.pages(self._scan, self._chunk)
         try:
-            async for page in pages:
+            async for page in self._source:
                 yield page
         finally:
-            close = getattr(pages, "aclose", None)
+            close = getattr(self._source, "aclose", None)
             if close is not None:
                 await close()
 
@@ -169,7 +184,7 @@ class PageReading:
 
     def _convert(self, page: Page) -> pa.RecordBatch | None:
         scan, table = self._scan, self._scan.table
-        if table.inferred and self._is_new(page.rows):
+        if table.inferred and self._is_new(page):
             return None
         try:
             if page.batch is not None:
@@ -179,19 +194,22 @@ class PageReading:
         except Undecodable:
             if not table.inferred:
                 raise
-            self._changes += self._session.learn(table.name, page.rows)
+            self._changes += self._session.learn(table.name, page)
             if not self._changes:
                 raise
             return None
         return _present(batch, scan.present) if scan.present is not None else batch
 
-    def _is_new(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether rows have values of columns that nobody has seen yet; they are learned."""
+    def _is_new(self, page: Page) -> bool:
+        """Tell whether a page has values of columns that nobody has seen yet; they are learned."""
         known = {column.name for column in self._scan.table.columns}
-        names = set().union(*rows) - known if rows else set()
-        new = {name for name in names if any(row.get(name) is not None for row in rows)}
+        if page.batch is not None:
+            new = {field.name for field in page.batch.schema if not pa.types.is_null(field.type)} - known
+        else:
+            names = set().union(*page.rows) - known if page.rows else set()
+            new = {name for name in names if any(row.get(name) is not None for row in page.rows)}
         if new or self._changes:
-            self._changes += self._session.learn(self._scan.table.name, rows)
+            self._changes += self._session.learn(self._scan.table.name, page)
         return bool(self._changes)
 
 

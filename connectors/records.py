@@ -44,18 +44,19 @@ def to_batch(
 def cast_batch(
     batch: pa.RecordBatch, columns: Sequence[Column], *, table: str, special: str = "error"
 ) -> pa.RecordBatch:
-    """Return a batch of texts (of CSV) as these columns; what it lacks is NULL."""
+    """Return a batch, of texts as CSV has them or of other types, as these columns; what it lacks is NULL."""
     arrays = []
     for one in columns:
         index = batch.schema.get_field_index(one.name)
         if index < 0:
             arrays.append(pa.nulls(batch.num_rows, one.type))
             continue
-        texts = batch.column(index)
-        quick = None if one.json or pa.types.is_string(one.type) else _cast(texts, one.type)
-        if quick is None and texts.type == one.type:
-            quick = texts
-        arrays.append(quick if quick is not None else _column(texts.to_pylist(), one, table, special))
+        given = batch.column(index)
+        if given.type == one.type:
+            arrays.append(given)
+            continue
+        quick = None if one.json else _cast(given, one.type)
+        arrays.append(quick if quick is not None else _column(given.to_pylist(), one, table, special))
     schema = pa.schema([pa.field(one.name, one.type, one.nullable) for one in columns])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -152,7 +153,7 @@ def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json_text(value)
+    return value if isinstance(value, str) else json_text(value).strip('"')
 
 
 def _boolean(value: Any) -> bool:
@@ -237,4 +238,4 @@ def _exact_json(value: Any) -> str:
         return "[" + ",".join(_exact_json(one) for one in value) + "]"
     if isinstance(value, datetime | date | time):
         return json.dumps(value.isoformat())
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -12,19 +12,22 @@ import pyarrow as pa
 
 from runner.source import Column
 
-Kind = Literal["boolean", "integer", "number", "date", "datetime", "timestamp", "text", "json"]
+Kind = Literal["boolean", "integer", "number", "date", "time", "datetime", "timestamp", "binary", "text", "json"]
 
 _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "integer": pa.int64(),
     "number": pa.float64(),
     "date": pa.date32(),
+    "time": pa.time64("us"),
     "datetime": pa.timestamp("us"),
     "timestamp": pa.timestamp("us", tz="UTC"),
+    "binary": pa.binary(),
     "text": pa.string(),
     "json": pa.string(),
 }
 _TEXTS = frozenset({"date", "datetime", "timestamp", "text"})
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:?\d\d)?")
 # A double holds every integer up to here.
@@ -39,14 +42,14 @@ class Shape:
     """
 
     def __init__(self, kinds: Mapping[str, str] | None = None) -> None:
-        self._kinds: dict[str, str] = {name: kind for name, kind in (kinds or {}).items() if kind in _TYPES}
+        self._kinds: dict[str, str] = {name: kind for name, kind in (kinds or {}).items() if _type_of(kind)}
 
     def record(self) -> dict[str, str]:
         """Return it as JSON."""
         return dict(self._kinds)
 
-    def declare(self, name: str, kind: Kind) -> None:
-        """Say that a column is of a kind, whatever comes."""
+    def declare(self, name: str, kind: str) -> None:
+        """Say that a column is of a kind: one of Kind, or decimal(precision,scale)."""
         self._kinds[name] = merged(self._kinds.get(name), kind)
 
     def observe(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -59,10 +62,24 @@ class Shape:
                 before = self._kinds.get(name)
                 if before == "json" or (before == "text" and isinstance(value, str)):
                     continue
+                if before is not None and before[0:7] == "decimal" and isinstance(value, Decimal):
+                    continue
                 after = merged(before, kind_of(value))
                 if after != before:
                     self._kinds[name] = after
                     changes.append(f"{name} is {after}" + (f", not {before}" if before else ""))
+        return changes
+
+    def observe_schema(self, schema: pa.Schema) -> list[str]:
+        """Take the columns of Arrow rows into account; return what that changed, in words."""
+        changes = []
+        for field in schema:
+            kind = kind_of_type(field.type)
+            before = self._kinds.get(field.name)
+            after = before if kind is None else merged(before, kind)
+            if after is not None and after != before:
+                self._kinds[field.name] = after
+                changes.append(f"{field.name} is {after}" + (f", not {before}" if before else ""))
         return changes
 
     def columns(self, required: Sequence[str] = ()) -> tuple[Column, ...]:
@@ -72,9 +89,16 @@ class Shape:
             required: Those that every row has a value of.
         """
         return tuple(
-            Column(name, _TYPES[kind], nullable=name not in required, native=kind, json=kind == "json")
+            Column(name, _type_of(kind), nullable=name not in required, native=kind, json=kind == "json")
             for name, kind in self._kinds.items()
         )
+
+
+def _type_of(kind: str) -> pa.DataType | None:
+    declared = _DECIMAL.fullmatch(kind)
+    if declared and int(declared[1]) <= 38:
+        return pa.decimal128(int(declared[1]), int(declared[2]))
+    return _TYPES.get(kind)
 
 
 def kind_of(value: Any) -> Kind:
@@ -89,10 +113,33 @@ def kind_of(value: Any) -> Kind:
         return _kind_of_text(value)
     if isinstance(value, datetime):
         return "datetime" if value.tzinfo is None else "timestamp"
-    if isinstance(value, date):
-        return "date"
+    if isinstance(value, date | time):
+        return "date" if isinstance(value, date) else "time"
+    if isinstance(value, bytes):
+        return "binary"
     # Decimal: a number that a double would round.
     return "json" if isinstance(value, Decimal | list | dict | tuple) else "text"
+
+
+def kind_of_type(kind: pa.DataType) -> str | None:
+    """Return the kind of Arrow values; None where they are all NULL."""
+    tests: Sequence[tuple[Callable[[pa.DataType], bool], str]] = (
+        (pa.types.is_boolean, "boolean"),
+        (pa.types.is_uint64, "decimal(20,0)"),
+        (pa.types.is_integer, "integer"),
+        (pa.types.is_floating, "number"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_time, "time"),
+        (pa.types.is_timestamp, "timestamp" if getattr(kind, "tz", None) else "datetime"),
+        (pa.types.is_binary, "binary"),
+        (pa.types.is_large_binary, "binary"),
+        (pa.types.is_nested, "json"),
+    )
+    if pa.types.is_null(kind):
+        return None
+    if pa.types.is_decimal128(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    return next((name for test, name in tests if test(kind)), "text")
 
 
 def merged(one: str | None, other: str) -> str:

@@ -27,6 +27,8 @@ from runner.errors import (
     Interrupted,
     RunnerError,
     SourceDown,
+    SourceError,
+    SourceRefused,
     TryAgain,
     Unreachable,
     UsageError,
@@ -266,6 +268,8 @@ class Backfill:
                 tables = await epoch.session.discover(patterns(self._settled.job))
         except SourceDown as error:
             raise Unreachable(f"The source: {error.message}", guidance=error.advice) from error
+        except SourceError as error:
+            raise SourceRefused(f"The source: {error.message}", guidance=error.advice) from error
         if self._destination.unproved and not self._settled.destination.allow_unproved:
             raise UsageError(
                 f"The destination is unproved: {self._destination.unproved}.",

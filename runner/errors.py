@@ -13,6 +13,7 @@
     │   ├── Unreachable           no answer at that host and port
     │   ├── CredentialsRejected   it answered and said no
     │   ├── DatabaseMissing       the database or file does not exist
+    │   ├── SourceRefused         the source cannot be used
     │   └── DestinationRefused    the destination cannot be used
     ├── TryAgain                  not finished, try again (exit 3)
     │   ├── Busy                  another process owns the job or the table
@@ -147,6 +148,12 @@ class DatabaseMissing(ContactError):
     """The database does not exist."""
 
     guidance = "Check the name of the database."
+
+
+class SourceRefused(ContactError):
+    """The source cannot be used."""
+
+    guidance = "`runner doctor JOB` looks at it more closely."
 
 
 class DestinationRefused(ContactError):

@@ -166,7 +166,9 @@ def _entry(job: Job, table: Table) -> TableEntry | None:
     names = {column.name for column in table.columns}
     if entry is not None and known.cursor and isinstance(entry.cursor, list) and not names & set(entry.cursor):
         # Names that the job would like where there are any.
-        return TableEntry(cursor=known.cursor).over(entry)
+        entry = TableEntry(cursor=known.cursor).over(entry)
+    if entry is not None and known.mode and entry.mode == "auto":
+        entry = TableEntry(mode=known.mode).over(entry)
     return entry
 
 
@@ -231,6 +233,8 @@ def _plan_table(
 ) -> TablePlan:
     if not table.readable:
         raise PermissionMissing(f"This user may not read {table.qualified}.", table=table.qualified)
+    if table.problem is not None:
+        raise SourceError(f"{table.qualified}: {table.problem}", guidance="Exclude it, or repair it at the source.")
     if not table.columns:
         raise SourceError(
             f"{table.qualified} has no columns.", guidance="Exclude it: no destination can keep such a table."
@@ -317,8 +321,11 @@ def _mode(table: Table, entry: TableEntry, key: tuple[str, ...], *, merges: bool
     mode = entry.mode or "auto"
     if mode == "snapshot":
         return "snapshot", None, "as the job file says"
-    if table.tracked and mode in ("auto", "incremental") and entry.cursor is None and key and merges:
-        return "incremental", CHANGES, f"the source tracks changes, key ({', '.join(key)})"
+    if table.tracked and not isinstance(entry.cursor, str):
+        if mode in ("auto", "incremental") and key and merges:
+            return "incremental", CHANGES, f"the source tracks changes, key ({', '.join(key)})"
+        if mode == "append":
+            return "append", CHANGES, "as the job file says; the source tracks changes"
     if mode == "auto":
         cursor = _find_cursor(table, entry.cursor, strict=True)
         if cursor and key and merges:

@@ -45,6 +45,7 @@ class Table:
         rows: Estimated rows; bytes: estimated bytes in the source.
         indexed: Columns that lead an index: cursors are looked for among them.
         readable: Whether the user may read it.
+        problem: Why it cannot be read, where others can; None for all that can.
         detail: What the connector wants to find again; JSON-serialisable.
         defaults: Keys of a table entry that the connector knows to be right; they lie under those of the job file.
         inferred: Whether the columns were inferred from some of the rows, so that others may not fit.
@@ -61,6 +62,7 @@ class Table:
     bytes: int = 0
     indexed: tuple[str, ...] = ()
     readable: bool = True
+    problem: str | None = None
     comment: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
