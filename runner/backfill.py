@@ -266,10 +266,9 @@ class Backfill:
         try:
             async with self._epochs.current() as epoch:
                 tables = await epoch.session.discover(patterns(self._settled.job))
-        except SourceDown as error:
-            raise Unreachable(f"The source: {error.message}", guidance=error.advice) from error
         except SourceError as error:
-            raise SourceRefused(f"The source: {error.message}", guidance=error.advice) from error
+            kind = Unreachable if isinstance(error, SourceDown) else SourceRefused
+            raise kind(f"The source: {error.message}", guidance=error.advice) from error
         if self._destination.unproved and not self._settled.destination.allow_unproved:
             raise UsageError(
                 f"The destination is unproved: {self._destination.unproved}.",
@@ -311,8 +310,6 @@ class Backfill:
         return self._settling.fresh_item(plan.tables[0])
 
     def _check_lock(self, plan: Plan) -> Plan:
-        if self._lock is None:
-            return plan
         return hold_to(
             self._lock,
             plan,
@@ -484,6 +481,10 @@ class Backfill:
         )
         if self._hashes and self._destination.metered:
             self._stream.emit(Warned("", of_hashing(item.plan.scan.table for item in items)))
+        if position.paged and "incremental" not in self._destination.promises:
+            self._stream.emit(
+                Warned("", "rows that shift between pages while they are read may be there twice in files")
+            )
         for one in rejected:
             self._stream.emit(failure(one.name, one.error))
         self._mover = Mover(
@@ -546,8 +547,7 @@ class Backfill:
             rows=sum(item.rows for item in complete),
             verified=self._options.verify,
         )
-        try:
-            # Leases expire by themselves: a destination that is down is not waited for once more.
+        try:  # leases expire by themselves: a destination that is down is not waited for once more
             await self._loader.call(self._end_record, patience=0.0)
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))
@@ -584,8 +584,8 @@ class Backfill:
                 seconds=round(seconds, 3),
             )
         )
-        done = (tuple(items), tuple(rejected), tuple(skipped))
-        return Result(folder.run, exit_code, folder, *done, seconds, self._options.verify, stages)
+        named = tuple(items), tuple(rejected), tuple(skipped)
+        return Result(folder.run, exit_code, folder, *named, seconds, self._options.verify, stages)
 
     async def _register(self, plans: Sequence[TablePlan]) -> None:
         """Tell dlt's schema about new tables; their rows are published whatever comes of it."""

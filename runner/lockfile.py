@@ -100,7 +100,13 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def hold_to(
-    lock: LockFile, plan: Plan, new_tables: str, *, partly: bool, strict: bool, drifted: Callable[[str, str], None]
+    lock: LockFile | None,
+    plan: Plan,
+    new_tables: str,
+    *,
+    partly: bool,
+    strict: bool,
+    drifted: Callable[[str, str], None],
 ) -> Plan:
     """Report what differs from a lock file, and leave out new tables where the job says so.
 
@@ -113,6 +119,8 @@ def hold_to(
     Raises:
         LockDrift: Something differs, and a difference stops the run.
     """
+    if lock is None:
+        return plan
     drift = lock.compare(plan, partly=partly)
     if new_tables == "ignore":
         drift = {table: change for table, change in drift.items() if table in lock.tables}

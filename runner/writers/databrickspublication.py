@@ -33,7 +33,8 @@ class StatementPublisher(Publisher):
             if self.publication.verify:
                 self._compare(one_chunk=False)
         crash_point("verify", self.target.source_table)
-        if self.publication.check_key:
+        if self.publication.check_key or self.publication.collapse:
+            # Staging is what the statement of the publication reads: rows that came twice are not taken out of it.
             self._check_key()
         if self.existing is not None:
             self.note_changes(self.existing)

@@ -93,7 +93,7 @@ class Publisher:
         crash_point("verify", self.target.source_table)
         if self.publication.collapse:
             staged = self._collapse(staged)
-        if self.publication.check_key:
+        if self.publication.check_key and not self.outcome.collapsed:
             self._check_key()
         if not one_chunk and self.writer.transactional_ddl:
             self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
@@ -179,12 +179,13 @@ class Publisher:
         )
 
     def _check_key(self) -> None:
-        key = self._key()
-        nulls = " or ".join(f"{quote(name)} is null" for name in self.target.key)
+        names = self.target.key or self.publication.collapse
+        key = ", ".join(quote(name) for name in names)
+        nulls = " or ".join(f"{quote(name)} is null" for name in names)
         if self.cursor.rows(f"select 1 from {self.stage} group by {key} having count(*) > 1 limit 1") or (
             self.cursor.rows(f"select 1 from {self.stage} where {nulls} limit 1")
         ):
-            raise KeyNotUnique(f"({', '.join(self.target.key)}) is not unique, or NULL, in the rows read.")
+            raise KeyNotUnique(f"({', '.join(names)}) is not unique, or NULL, in the rows read.")
 
     def _collapse(self, staged: Fingerprint | None) -> Fingerprint | None:
         """Keep one row of each key where pages that shifted showed it more than once: that with the newest cursor."""
@@ -218,9 +219,6 @@ class Publisher:
             f"from (select {self.columns}, {CHUNK}, {number} from {self.stage}) _runner_s where _runner_n = 1"
         )
         self.cursor.execute(f"delete from {self.stage} where {CHUNK} <> {literal(_KEPT)}")
-
-    def _key(self) -> str:
-        return ", ".join(quote(name) for name in self.target.key)
 
     # The ways to become visible.
 
