@@ -18,19 +18,23 @@ from runner.errors import (
     Throttled,
 )
 
-_POINTS = re.compile(r"Complexity: ([\d.]+)")
+_POINTS = re.compile(r"Complexity: (\d+(?:\.\d+)?)\. Maximum allowed complexity: (\d+)")
 # Types of errors that another attempt can help with; the names are those of Linear's SDK.
 _PASSING = frozenset({"internal error", "lock timeout", "network error", "bootstrap error"})
 _FORBIDDEN = frozenset({"forbidden", "feature not accessible"})
 
 
 class TooComplex(RequestRefused):
-    """A query costs more than a single one may."""
+    """A query costs more than a single one may.
+
+    Attributes:
+        points: What it costs as the server counts; most: what it may cost; None where the server does not say.
+    """
 
     guidance = "Set page_size of the source, or leave columns out."
 
-    def __init__(self, message: str, *, points: float | None) -> None:
-        self.points = points
+    def __init__(self, message: str, *, points: float | None, most: float | None) -> None:
+        self.points, self.most = points, most
         super().__init__(message)
 
 
@@ -87,7 +91,8 @@ class Faults:
             )
         if words.lower().startswith("query too complex"):
             found = _POINTS.search(shown)
-            return TooComplex(f"Linear: {shown}", points=float(found[1].rstrip(".")) if found else None)
+            points, most = (float(found[1]), float(found[2])) if found else (None, None)
+            return TooComplex(f"Linear: {shown}", points=points, most=most)
         if words.lower().startswith("entity not found"):
             return EntityGone(f"{where}: {words}")
         if code == "GRAPHQL_VALIDATION_FAILED" and words.startswith("Cannot query field"):

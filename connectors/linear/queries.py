@@ -17,7 +17,7 @@ from runner.source import Column, Scan, Table, Window
 # A query may not cost more by itself: https://linear.app/developers/rate-limiting
 MOST_POINTS = 10_000
 # What a page of members of one row asks for at first: most rows have fewer.
-MEMBERS = 20
+MEMBERS = 10
 _PROPERTY, _OBJECT = 0.1, 1.0
 _PAGE_INFO = "pageInfo { hasNextPage endCursor }"
 _PAGE_POINTS = _OBJECT + 2 * _PROPERTY
@@ -50,21 +50,26 @@ class Budget:
 
     def __init__(self, most: int = MOST_ROWS) -> None:
         self._most = most
+        self._points: float = MOST_POINTS
         self._factor = 1.0
 
     def size(self, query: Query) -> int:
         """Return the size of the page to ask for."""
-        fits = (MOST_POINTS / self._factor - _OBJECT) / (query.row + _PAGE_POINTS)
+        fits = (self._points / self._factor - _OBJECT) / (query.row + _PAGE_POINTS)
         return max(1, min(self._most, math.floor(fits)))
 
     def charged(self, query: Query, size: int, points: float) -> None:
         """Take into account what the server charged for a page."""
         self._factor = max(self._factor, points / math.ceil(query.points(size)))
 
-    def refused(self, query: Query, size: int, points: float | None) -> None:
-        """Take into account that the server refused a page, at so many points as it counts them."""
-        counted = points / query.points(size) if points is not None else 0.0
-        self._factor = max(counted, self._factor * 1.5)
+    def refused(self, query: Query, size: int, points: float | None, most: float | None) -> None:
+        """Take into account that the server refused a page, for so many points as it counts them."""
+        before = self.size(query)
+        if points is not None and most is not None:
+            self._points = most
+            self._factor = max(self._factor, points / query.points(size))
+        if self.size(query) >= min(size, before):
+            self._factor *= 1.5
 
 
 def rows_query(table: Table, columns: Sequence[Column]) -> Query:

@@ -161,11 +161,10 @@ class LinearSession(ApiSession):
     async def _pairs(self, scan: Scan, link: Link, bounds: Mapping[str, Any]) -> AsyncIterator[Page]:
         """Yield the pairs of each row of the parent, and follow the rows whose members are on more pages."""
         query = pairs_query(scan.table, link)
-        rest: dict[str, Any] | None = dict(bounds)
+        begin = dict(bounds)
         # Rows that have more members, as [id, where to go on]: they come before the next page of the parent.
-        more: list[list[str]] = rest.pop("open", [])
-        if rest.pop("done", False):
-            rest = None
+        more: list[list[str]] = begin.pop("open", [])
+        rest = None if begin.pop("done", False) else begin
         while more or rest is not None:
             if more:
                 parent, after = more[0]
@@ -230,7 +229,7 @@ class LinearSession(ApiSession):
             except TooComplex as error:
                 if size == 1:
                     raise
-                self._budget.refused(query, size, error.points)
+                self._budget.refused(query, size, error.points, error.most)
                 continue
             charged = reply.header("X-Complexity") or ""
             if charged.replace(".", "", 1).isdigit():

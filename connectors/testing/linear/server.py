@@ -35,7 +35,6 @@ from connectors.testing.linear.refusals import Refusal
 from connectors.testing.linear.schema import make_schema, published
 
 API_KEY = "lin_api_double"
-MOST_POINTS = 10_000
 _HOUR = 3600.0
 
 
@@ -78,6 +77,8 @@ class Linear(Double):
         clients: OAuth clients: id → secret.
         tokens: Access tokens that were given out.
         lifetime: Seconds that a token lives.
+        requests: What is left of this hour's requests; complexity: of its points.
+        most_points: What a single query may cost.
         asked: Every query that was executed: (query, variables, points).
         between: Called after each executed query.
     """
@@ -94,6 +95,7 @@ class Linear(Double):
         self.lifetime = 2_591_999.0
         self.requests = Bucket(2500)
         self.complexity = Bucket(3_000_000)
+        self.most_points = 10_000
         self.asked: list[tuple[str, dict[str, Any], float]] = []
         self.between: Callable[[], None] | None = None
 
@@ -219,8 +221,8 @@ class Linear(Double):
             raise refusals.bad_request(coerced[0].message, "BAD_USER_INPUT")
         fragments = {one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
         points = Complexity(self.schema, fragments, variables).of(operation)
-        if points > MOST_POINTS:
-            raise refusals.too_complex(points, MOST_POINTS)
+        if points > self.most_points:
+            raise refusals.too_complex(points, self.most_points)
         self._take(self.complexity, math.ceil(points), "complexity points")
         body = self._execute(document, variables, name, scopes)
         self.asked.append((query, variables, points))
