@@ -101,7 +101,8 @@ class Answers:
             anchor = self.records.get(kind, given[name])
             if anchor is None:
                 raise refusals.missing(kind)
-            ahead = [(place(one) >= place(anchor)) if back else (place(one) <= place(anchor)) for one in rows]
+            at = place(anchor)
+            ahead = [(place(one) >= at) if back else (place(one) <= at) for one in rows]
             if name == "after":
                 start = sum(ahead)
             else:
