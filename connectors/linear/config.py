@@ -15,7 +15,8 @@ MOST_ROWS = 250
 class LinearConfig(HttpConfig):
     """The keys of a source of type linear.
 
-    Source: https://linear.app/developers/graphql#authentication and https://linear.app/developers/oauth-2-0-authentication
+    Source: https://linear.app/developers/graphql#authentication,
+    https://linear.app/developers/oauth-2-0-authentication
     """
 
     api_key: str | None = Field(None, repr=False, description="a personal API key, lin_api_…")

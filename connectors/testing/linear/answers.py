@@ -14,10 +14,10 @@ from graphql import (
     get_nullable_type,
 )
 
-from connectors.testing.linear import refusals
 from connectors.testing.linear.complexity import PAGE
 from connectors.testing.linear.filters import Filters
 from connectors.testing.linear.records import Records
+from connectors.testing.linear.refusals import missing, wrong_argument
 
 MOST = 250
 _SORTS = {"createdAt": "createdAt", "updatedAt": "updatedAt", "name": "name"}
@@ -59,7 +59,7 @@ class Answers:
             return next(iter(self.records.all("Organization")), None)
         record = self.records.get(kind, given.get("id"))
         if record is None:
-            raise refusals.missing(kind)
+            raise missing(kind)
         return record
 
     def _connection(
@@ -100,7 +100,7 @@ class Answers:
                 continue
             anchor = self.records.get(kind, given[name])
             if anchor is None:
-                raise refusals.missing(kind)
+                raise missing(kind)
             at = place(anchor)
             ahead = [(place(one) >= at) if back else (place(one) <= at) for one in rows]
             if name == "after":
@@ -129,10 +129,10 @@ def _check(given: Mapping[str, Any]) -> None:
     for name in ("first", "last"):
         size = given.get(name)
         if size is not None and size > MOST:
-            raise refusals.wrong_argument(name, "max", f"{name} must not be greater than {MOST}")
+            raise wrong_argument(name, "max", f"{name} must not be greater than {MOST}")
         if size is not None and size < 1:
-            raise refusals.wrong_argument(name, "min", f"{name} must not be less than 1")
+            raise wrong_argument(name, "min", f"{name} must not be less than 1")
     for name in ("after", "before"):
         cursor = given.get(name)
         if cursor is not None and len(cursor) != 36:
-            raise refusals.wrong_argument(name, "isUuid", f"{name} must be a UUID")
+            raise wrong_argument(name, "isUuid", f"{name} must be a UUID")

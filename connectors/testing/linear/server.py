@@ -27,11 +27,18 @@ from graphql import (
 )
 
 from connectors.testing.double import Double, answer
-from connectors.testing.linear import refusals
 from connectors.testing.linear.answers import Answers
 from connectors.testing.linear.complexity import Complexity
 from connectors.testing.linear.records import Records
-from connectors.testing.linear.refusals import Refusal
+from connectors.testing.linear.refusals import (
+    Refusal,
+    bad_request,
+    forbidden,
+    key_as_bearer,
+    limited,
+    too_complex,
+    unauthenticated,
+)
 from connectors.testing.linear.schema import make_schema, published
 
 API_KEY = "lin_api_double"
@@ -158,23 +165,23 @@ class Linear(Double):
 
     def _who(self, given: str | None) -> frozenset[str]:
         if not given:
-            raise refusals.unauthenticated()
+            raise unauthenticated()
         if not given.startswith("Bearer "):
             if given not in self.keys:
-                raise refusals.unauthenticated()
+                raise unauthenticated()
             return frozenset({"read", "write", "admin"})
         bearer = given.removeprefix("Bearer ")
         if bearer.startswith("lin_api_"):
-            raise refusals.key_as_bearer()
+            raise key_as_bearer()
         token = self.tokens.get(bearer)
         if token is None or token.expires <= self._now():
-            raise refusals.unauthenticated()
+            raise unauthenticated()
         return token.scopes
 
     def _take(self, bucket: Bucket, points: float, what: str) -> dict[str, str]:
         now = self._now()
         if bucket.left(now) < points:
-            raise refusals.limited(bucket.limit, what, self._left())
+            raise limited(bucket.limit, what, self._left())
         bucket.used += points
         return self._left()
 
@@ -190,20 +197,20 @@ class Linear(Double):
     def _read(self, request: web.Request, body: bytes) -> tuple[str, dict[str, Any], str | None]:
         if request.content_type != "application/json":
             text = "This operation has been blocked as a potential Cross-Site Request Forgery (CSRF)."
-            raise refusals.bad_request(text)
+            raise bad_request(text)
         try:
             given = json.loads(body)
         except ValueError as error:
-            raise refusals.bad_request("Unexpected token in JSON") from error
+            raise bad_request("Unexpected token in JSON") from error
         if isinstance(given, list):
-            raise refusals.bad_request("Operation batching disabled.")
+            raise bad_request("Operation batching disabled.")
         query = given.get("query") if isinstance(given, dict) else None
         if not isinstance(query, str) or not query:
             text = "GraphQL operations must contain a non-empty `query` or a `persistedQuery` extension."
-            raise refusals.bad_request(text)
+            raise bad_request(text)
         variables = given.get("variables") or {}
         if not isinstance(variables, dict):
-            raise refusals.bad_request("`variables` in a POST body should be provided as an object.")
+            raise bad_request("`variables` in a POST body should be provided as an object.")
         return query, variables, given.get("operationName")
 
     def _process(
@@ -218,11 +225,11 @@ class Linear(Double):
         operation = _operation(document, name)
         coerced = get_variable_values(self.schema, operation.variable_definitions or (), variables)
         if isinstance(coerced, list):
-            raise refusals.bad_request(coerced[0].message, "BAD_USER_INPUT")
+            raise bad_request(coerced[0].message, "BAD_USER_INPUT")
         fragments = {one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
         points = Complexity(self.schema, fragments, variables).of(operation)
         if points > self.most_points:
-            raise refusals.too_complex(points, self.most_points)
+            raise too_complex(points, self.most_points)
         self._take(self.complexity, math.ceil(points), "complexity points")
         body = self._execute(document, variables, name, scopes)
         self.asked.append((query, variables, points))
@@ -234,18 +241,18 @@ class Linear(Double):
         try:
             document = parse(query)
         except GraphQLSyntaxError as error:
-            raise refusals.bad_request(error.message, "GRAPHQL_PARSE_FAILED") from error
+            raise bad_request(error.message, "GRAPHQL_PARSE_FAILED") from error
         validate_schema(self.schema)
         wrong = validate(self.schema, document)
         if wrong:
-            raise refusals.bad_request(wrong[0].message, "GRAPHQL_VALIDATION_FAILED")
+            raise bad_request(wrong[0].message, "GRAPHQL_VALIDATION_FAILED")
         return document
 
     def _execute(
         self, document: DocumentNode, variables: dict[str, Any], name: str | None, scopes: frozenset[str]
     ) -> dict[str, Any]:
         if "read" not in scopes:
-            wrong = refusals.forbidden("Invalid scope: `read` required")
+            wrong = forbidden("Invalid scope: `read` required")
             return {"errors": [wrong.formatted], "data": None}
         found = execute_sync(
             self.schema, document, variable_values=variables, operation_name=name, field_resolver=self.answers
@@ -268,7 +275,7 @@ def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionN
         if name
         else "Must provide operation name if query contains multiple operations."
     )
-    raise refusals.bad_request(text, "OPERATION_RESOLUTION_FAILURE")
+    raise bad_request(text, "OPERATION_RESOLUTION_FAILURE")
 
 
 def _formatted(error: GraphQLError) -> dict[str, Any]:
