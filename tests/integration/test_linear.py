@@ -192,13 +192,13 @@ def test_columns_come_and_go_with_the_schema(space: Workspace) -> None:
 
 
 def test_pairs_are_followed_to_the_last_page_for_every_parent(space: Workspace) -> None:
-    labels = [space.records.add("IssueLabel", name=f"label {number}") for number in range(600)]
+    labels = [space.records.add("IssueLabel", name=f"label {number}") for number in range(60)]
     for number in range(7):
-        space.issue(labelIds=labels[: {2: 600, 4: 30, 6: 10}.get(number, number)], subscribers=[space.gone])
+        space.issue(labelIds=labels[: {2: 60, 4: 30, 6: 10}.get(number, number)], subscribers=[space.gone])
     space.job("linear.*_*:\n  linear.issue_labels: {disabled: true}", "page_size: 3")
     space.run()
     held = "select issue_id, count(*), count(distinct label_id) from raw.issues_labels group by 1"
-    wanted = {0: 0, 1: 1, 2: 600, 3: 3, 4: 30, 5: 5, 6: 10}
+    wanted = {0: 0, 1: 1, 2: 60, 3: 3, 4: 30, 5: 5, 6: 10}
     assert {issue: (one, other) for issue, one, other in space.rows(held)} == {
         space.issues[number]: (count, count) for number, count in wanted.items() if count
     }
@@ -210,9 +210,9 @@ def test_pairs_are_followed_to_the_last_page_for_every_parent(space: Workspace) 
     assert space.rows(f"select label_id from raw.issues_labels where issue_id = '{space.issues[2]}'") == [(labels[5],)]
 
 
-@pytest.mark.parametrize("page", [1, 4, 250])
+@pytest.mark.parametrize("page", [4, 250])
 def test_a_large_table_is_read_in_parts_at_once(space: Workspace, page: int) -> None:
-    count = 2600 if page == 250 else 260
+    count = 2600 if page == 250 else 120
     for number in range(count):
         space.issue(title=f"issue {number}")
     space.job("linear.issues: {columns: {'*Id': drop}}", f"page_size: {page}")
@@ -403,7 +403,7 @@ def test_a_mode_of_appending_by_the_time_of_making(space: Workspace) -> None:
         ("linear.issues:", "api_key: lin_api_wrong", "You need to authenticate", 2),
         ("linear.issues:", "access_token: wrong", "You need to authenticate", 2),
         ("linear.issues:", "client_id: client, client_secret: wrong", "Invalid client credentials", 2),
-        ("linear.issues:", "access_token: SCOPE", "Invalid scope", 1),
+        ("linear.issues:", "access_token: SCOPE", "Invalid scope", 2),
         ("linear.tickets:", "", "linear.tickets is not at the source", 2),
         ("linear.issues: {where: 'team = 7'}", "", "a filter of Linear's as JSON", 1),
         ("linear.issues: {where: '{\"colour\": 1}'}", "", "colour", 1),

@@ -28,11 +28,13 @@ class Answers:
 
     Attributes:
         broken: Fields that fail, as (type, field): what they say; where the field may be null, the rest is answered.
+        newest_first: The direction of pages: the reference does not name it, this is what the service does.
     """
 
     def __init__(self, records: Records, viewer: Callable[[], dict[str, Any] | None]) -> None:
         self.records = records
         self.broken: dict[tuple[str, str], GraphQLError] = {}
+        self.newest_first = True
         self._viewer = viewer
         self._filters = Filters(records)
 
@@ -74,7 +76,7 @@ class Answers:
         if asked:
             rows = [one for one in rows if self._filters.fits(kind, one, asked)]
         order = given.get("orderBy") or "createdAt"
-        back = True  # the newest come first: the reference does not say so, the service does
+        back = self.newest_first
         for one in given.get("sort") or ():
             order, how = next((_SORTS[name], how) for name, how in one.items() if name in _SORTS)
             back = how.get("order") != "Ascending"
