@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from graphql import GraphQLError
 
+from connectors.linear import LinearSource
 from connectors.testing.linear import API_KEY, Linear
+from runner.testing.conformance import conformance
 from tests.conftest import Cli, Project
 
 
@@ -81,6 +83,15 @@ def space(project: Project, cli: Cli) -> Iterator[Workspace]:
     clock = Clock()
     with Linear(clock=clock) as linear:
         yield Workspace(linear, clock, project, cli)
+
+
+@pytest.mark.parametrize("table", ["linear.issues", "linear.issues_labels"])
+async def test_it_keeps_the_rules_of_the_port(space: Workspace, table: str) -> None:
+    labels = [space.records.add("IssueLabel", name=f"label {number}") for number in range(15)]
+    for number in range(12):
+        space.issue(labelIds=labels[:number])
+    options = {"api_key": API_KEY, "base_url": space.linear.url, "page_size": 4}
+    await conformance(lambda: LinearSource(options), table)
 
 
 def test_values_arrive_as_they_are(space: Workspace) -> None:
