@@ -21,6 +21,8 @@ from runner.errors import (
 _POINTS = re.compile(r"Complexity: (\d+(?:\.\d+)?)\. Maximum allowed complexity: (\d+)")
 # Types of errors that another attempt can help with; the names are those of Linear's SDK.
 _PASSING = frozenset({"internal error", "lock timeout", "network error", "bootstrap error"})
+# Some fields of Query have a limit of their own.
+_BUCKETS = ("Requests", "Endpoint-Requests", "Complexity")
 _FORBIDDEN = frozenset({"forbidden", "feature not accessible"})
 
 
@@ -106,8 +108,11 @@ class Faults:
         told = _number(reply, "Retry-After")
         if told is not None:
             return told
-        left = _number(reply, "X-RateLimit-Requests-Remaining")
-        return self._until(reply, "Requests" if left is None or left < 1 else "Complexity")
+        empty = [one for one in _BUCKETS if (_number(reply, f"X-RateLimit-{one}-Remaining") or 0.0) < 1]
+        known = {one: self._until(reply, one) for one in _BUCKETS}
+        # Points can be too few without being none.
+        waits = [known[one] for one in empty if known[one] is not None] or [known["Complexity"]]
+        return max((one for one in waits if one is not None), default=None)
 
     def _until(self, reply: Reply, bucket: str) -> float | None:
         resets = _number(reply, f"X-RateLimit-{bucket}-Reset")

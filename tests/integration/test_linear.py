@@ -435,6 +435,8 @@ def test_a_field_that_may_not_be_read_is_named(space: Workspace) -> None:
     said = space.run(code=1)
     assert "issues.nodes.estimate" in said
     assert "not in this plan" in said
+    doctor = space.cli("doctor", "job.yml")
+    assert "linear.issues: Linear (issues.nodes.estimate): not in this plan" in doctor.out
     space.job("linear.issues: {columns: {estimate: drop}}")
     space.run()
     assert space.numbers() == [1]

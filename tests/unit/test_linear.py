@@ -305,9 +305,21 @@ def test_what_is_left_to_the_status(answer: Reply) -> None:
             {
                 "X_RateLimit_Requests_Remaining": "12",
                 "X_RateLimit_Requests_Reset": str(NOW_MS + 90_000),
+                "X_RateLimit_Complexity_Remaining": "31",
                 "X_RateLimit_Complexity_Reset": str(NOW_MS + 30_500),
             },
             30.5,
+        ),
+        (
+            {
+                "X_RateLimit_Requests_Remaining": "12",
+                "X_RateLimit_Requests_Reset": str(NOW_MS + 90_000),
+                "X_RateLimit_Endpoint_Requests_Remaining": "0",
+                "X_RateLimit_Endpoint_Requests_Reset": str(NOW_MS + 12_000),
+                "X_RateLimit_Complexity_Remaining": "310000",
+                "X_RateLimit_Complexity_Reset": str(NOW_MS + 30_500),
+            },
+            12.0,
         ),
         ({"Retry_After": "7", "X_RateLimit_Requests_Reset": str(NOW_MS + 90_000)}, 7.0),
         ({"X_RateLimit_Requests_Reset": str(NOW_MS - 1)}, 0.0),
