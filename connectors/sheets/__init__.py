@@ -1,0 +1,5 @@
+"""Google Sheets as a source."""
+
+from connectors.sheets.source import SheetsSource
+
+__all__ = ["SheetsSource"]
