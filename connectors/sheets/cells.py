@@ -179,7 +179,8 @@ def shown(cell: Cell) -> str | None:
     if isinstance(cell, Moment):
         own = kind(cell)
         return json.dumps(_plain(cell.days)) if own == "duration" else str(_iso(own, cell.days))
-    return json.dumps(_plain(cell.number) if isinstance(cell, Fraction) else cell)
+    number = cell.number if isinstance(cell, Fraction) else cell
+    return json.dumps(_plain(number) if isinstance(number, float) else number)
 
 
 def _is_number(cell: Cell) -> TypeGuard[int | float]:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
 
 from connectors.api import ApiSession, ApiSource, Page
-from connectors.http import Http, OAuth2, jwt_assertion
+from connectors.http import Http
 from connectors.sheets import questions, windows
 from connectors.sheets.ahead import Ahead
 from connectors.sheets.config import SheetsConfig
 from connectors.sheets.faults import judge
 from connectors.sheets.layout import fill, places
+from connectors.sheets.login import authentication
 from connectors.sheets.rows import Rows, area_of, heading
 from connectors.sheets.survey import Progress, survey
-from runner.clock import Clock
 from runner.errors import RequestRefused
 from runner.job import matches
 from runner.source import NOTHING, Chunk, Position, Scan, Table, make_chunk
 
-SCOPE = "https://www.googleapis.com/auth/spreadsheets.readonly"
-# https://developers.google.com/identity/protocols/oauth2/service-account#httprest
-_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105
-_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NOTE = "a sheet is read as it is when it is asked; cells that change meanwhile are as they were or as they are"
 _CELL_BYTES = 12
 # Converting more cells than that would hold up the loop.
@@ -51,31 +47,6 @@ class SheetsSource(ApiSource):
 
     def make_session(self, http: Http, epoch: int) -> SheetsSession:
         return SheetsSession(http, self.config)
-
-
-def authentication(config: SheetsConfig, clock: Clock) -> OAuth2:
-    """Return what gets tokens: for a service account by a signed assertion, for a user by the refresh token."""
-    key = config.service_account
-    if key is None:
-        form = {
-            "grant_type": "refresh_token",
-            "client_id": config.client_id or "",
-            "client_secret": config.client_secret or "",
-            "refresh_token": config.refresh_token or "",
-        }
-        return OAuth2(config.token_url or _TOKEN_URL, form)
-    own = str(key.get("token_uri") or _TOKEN_URL)
-
-    def signed() -> Mapping[str, str]:
-        claims = {"iss": key["client_email"], "scope": SCOPE, "aud": own}
-        headers = {"kid": key["private_key_id"]} if key.get("private_key_id") else None
-        assertion = jwt_assertion(key["private_key"], claims, clock=clock, headers=headers)
-        return {"grant_type": _GRANT, "assertion": assertion}
-
-    async def made() -> Mapping[str, str]:
-        return await anyio.to_thread.run_sync(signed)
-
-    return OAuth2(config.token_url or own, made)
 
 
 class SheetsSession(ApiSession):
