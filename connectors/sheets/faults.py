@@ -36,6 +36,10 @@ def judge(reader: str, pause: float) -> Callable[[Reply], RunnerError | None]:
     def judged(reply: Reply) -> RunnerError | None:
         error = reply.data.get("error") if isinstance(reply.data, Mapping) else None
         if not isinstance(error, Mapping):
+            found = reply.data if isinstance(reply.data, Mapping) else {}
+            # Every question asks for one of them, and neither is ever empty.
+            if 200 <= reply.status < 300 and not found.keys() & {"sheets", "valueRanges"}:
+                return SourceDown(f"{reply.where} was answered without what was asked for.")
             return None
         code = error.get("code") if isinstance(error.get("code"), int) else reply.status
         words = f"{reply.where} was refused: {reply.message}"
@@ -48,7 +52,7 @@ def _meaning(code: int, message: str, reason: str, words: str, reader: str, paus
     if code == 429 or reason in ("RATE_LIMIT_EXCEEDED", "rateLimitExceeded"):
         return Throttled(f"{words} (the quota of reads a minute)", retry_after=pause)
     if code == 401:
-        return CredentialsRejected(words)
+        return CredentialsRejected(words, guidance="Check the key of the service account, or consent once more.")
     if code == 403 and reason == "SERVICE_DISABLED":
         return PermissionMissing(words, guidance="Enable the Google Sheets API in the project of the key.")
     if code == 403 and reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT":

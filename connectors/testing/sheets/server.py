@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from aiohttp import web
 
@@ -37,6 +37,8 @@ class SheetsDouble(Double):
         tokens: Accounts and their tokens.
         per_minute: How many requests an account may send in a minute; None is any number.
         enabled: Whether the project has the API enabled.
+        between: Told of each request after it was answered, so that a test may change something then.
+        sizes: How many bytes each answer had.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.time, latency: float = 0.0, port: int = 0) -> None:
@@ -47,7 +49,8 @@ class SheetsDouble(Double):
         self.per_minute: int | None = None
         self.enabled = True
         self._counted: Counter[tuple[str, int]] = Counter()
-        self.between: Callable[[], None] | None = None
+        self.between: Callable[[str], None] | None = None
+        self.sizes: list[int] = []
 
     @property
     def token_url(self) -> str:
@@ -99,9 +102,11 @@ class SheetsDouble(Double):
         body = {"get": self._get, "values.get": self._values, "values.batchGet": self._batch}[
             method.name.removeprefix("spreadsheets.")
         ](file, method, asked, mask)
+        response = answer(body if mask is None else select(body, mask))
+        self.sizes.append(len(response.body) if isinstance(response.body, bytes) else 0)
         if self.between is not None:
-            self.between()
-        return answer(body if mask is None else select(body, mask))
+            self.between(f"{method.name}?{urlencode(query)}")
+        return response
 
     def _account(self, method: Method, asked: dict[str, Any], authorization: str) -> str:
         text = authorization.removeprefix("Bearer ") if authorization else asked.get("access_token")
