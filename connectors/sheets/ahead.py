@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from connectors.http import Http
-from connectors.sheets import questions
+from connectors.sheets.questions import ask_values
 from connectors.sheets.survey import LONGEST, cost
 from runner.errors import TableChanged
 from runner.source import Table
@@ -55,7 +55,7 @@ class Ahead:
 
     async def _ask(self, group: list[Table]) -> list[list[list[Any]]]:
         ranges = [self._range_of(one) for one in group]
-        answers = await questions.values(self._http, group[0].detail["spreadsheet"], ranges)
+        answers = await ask_values(self._http, group[0].detail["spreadsheet"], ranges)
         for one in group:
             self._expected.pop(one.qualified, None)
         return answers

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from connectors.http import HttpConfig
 from runner.units import Duration
@@ -18,6 +18,11 @@ _URL = re.compile(r"https?://[^/]+/spreadsheets/d/([A-Za-z0-9_-]+)")
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _REQUIRED = ("client_email", "private_key")
 HeaderRow = Annotated[int, Field(ge=1)]
+Spreadsheets = Annotated[
+    list[str],
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+Key = Annotated[dict[str, Any], WithJsonSchema({"type": ["object", "string"]})]
 Header = Literal["first", "none"] | HeaderRow | list[str]
 
 
@@ -47,8 +52,8 @@ class SheetsConfig(HttpConfig):
     (https://developers.google.com/workspace/sheets/api/scopes, spreadsheets.readonly).
     """
 
-    spreadsheets: list[str] = Field(min_length=1, description="ids or URLs; one may stand alone")
-    service_account: dict[str, Any] | None = Field(
+    spreadsheets: Spreadsheets = Field(min_length=1, description="ids or URLs; one may stand alone")
+    service_account: Key | None = Field(
         None, repr=False, description="key of a service account: JSON, base64 of it, or a path"
     )
     client_id: str | None = None

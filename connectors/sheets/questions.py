@@ -12,21 +12,21 @@ from typing import Any
 import anyio
 
 from connectors.http import Http
-from connectors.sheets import layout
 from connectors.sheets.cells import Cell, from_data
+from connectors.sheets.layout import FIELDS
 from runner.errors import SourceDown
 
 _CELLS = "sheets(properties.sheetId,data(rowData.values(effectiveValue,effectiveFormat.numberFormat.type)))"
 
 
-async def described(http: Http, spreadsheet: str) -> Mapping[str, Any]:
+async def ask_layout(http: Http, spreadsheet: str) -> Mapping[str, Any]:
     """Return what a spreadsheet consists of."""
-    params = {"fields": layout.FIELDS, "prettyPrint": "false"}
+    params = {"fields": FIELDS, "prettyPrint": "false"}
     found = await http.get(f"/v4/spreadsheets/{spreadsheet}", params=params)
     return _object(found.data)
 
 
-async def cells(http: Http, spreadsheet: str, ranges: Mapping[int, str]) -> dict[int, list[list[Cell]]]:
+async def ask_cells(http: Http, spreadsheet: str, ranges: Mapping[int, str]) -> dict[int, list[list[Cell]]]:
     """Return cells with their types, row by row, of one range of each of several sheets.
 
     Args:
@@ -49,7 +49,9 @@ def _cells(found: Mapping[str, Any]) -> dict[int, list[list[Cell]]]:
     return answers
 
 
-async def values(http: Http, spreadsheet: str, ranges: list[str], *, formulas: bool = False) -> list[list[list[Any]]]:
+async def ask_values(
+    http: Http, spreadsheet: str, ranges: list[str], *, formulas: bool = False
+) -> list[list[list[Any]]]:
     """Return the values of ranges, as JSON has them; dates are numbers."""
     params = [
         ("majorDimension", "ROWS"),

@@ -9,14 +9,15 @@ import anyio
 
 from connectors.api import ApiSession, ApiSource, Page
 from connectors.http import Http
-from connectors.sheets import questions, windows
 from connectors.sheets.ahead import Ahead
 from connectors.sheets.config import SheetsConfig
 from connectors.sheets.faults import judge
 from connectors.sheets.layout import fill, places
 from connectors.sheets.login import authentication
+from connectors.sheets.questions import ask_cells, ask_layout, ask_values
 from connectors.sheets.rows import Rows, area_of, heading
 from connectors.sheets.survey import Progress, survey
+from connectors.sheets.windows import borders, bounds_of, check_borders
 from runner.errors import RequestRefused
 from runner.job import matches
 from runner.source import NOTHING, Chunk, Position, Scan, Table, make_chunk
@@ -60,7 +61,7 @@ class SheetsSession(ApiSession):
         self._ahead = Ahead(http, config.cells, _whole)
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
-        found = {key: await questions.described(self.http, key) for key in self._config.spreadsheets}
+        found = {key: await ask_layout(self.http, key) for key in self._config.spreadsheets}
         wanted = [
             place
             for place in places(self._config, found)
@@ -77,7 +78,7 @@ class SheetsSession(ApiSession):
                 guidance="Read it with `mode: full`, without `cursor` and `where`.",
                 table=table.qualified,
             )
-        starts = windows.borders(table, rows, self._config.cells)
+        starts = borders(table, rows, self._config.cells)
         if len(starts) == 1:
             if table.detail["exact"]:
                 self._ahead.expect(table)
@@ -85,7 +86,7 @@ class SheetsSession(ApiSession):
         each = table.rows // len(starts)
         return [
             make_chunk(scan, number, bounds, storage=None, rows=each, size=table.bytes // len(starts))
-            for number, bounds in enumerate(await windows.bounds(self.http, scan, starts))
+            for number, bounds in enumerate(await bounds_of(self.http, scan, starts))
         ]
 
     async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
@@ -94,7 +95,7 @@ class SheetsSession(ApiSession):
         if chunk.bounds:
             first = chunk.bounds["from"]
             lines = await self._window(scan, first, chunk.bounds["to"])
-            await windows.check(self.http, scan, chunk.bounds)
+            await check_borders(self.http, scan, chunk.bounds)
         else:
             first = detail["top"] if detail["header_row"] is None else detail["header_row"]
             lines = await self._everything(scan)
@@ -118,12 +119,12 @@ class SheetsSession(ApiSession):
         text = area_of(table).rows(top, bottom if bottom is not None else _end(table))
         if not table.detail["exact"]:
             return await self._cells(table, text)
-        (lines,) = await questions.values(self.http, table.detail["spreadsheet"], [text])
+        (lines,) = await ask_values(self.http, table.detail["spreadsheet"], [text])
         return lines
 
     async def _cells(self, table: Table, text: str) -> list[list[Any]]:
         detail = table.detail
-        return (await questions.cells(self.http, detail["spreadsheet"], {detail["sheet"]: text}))[detail["sheet"]]
+        return (await ask_cells(self.http, detail["spreadsheet"], {detail["sheet"]: text}))[detail["sheet"]]
 
 
 def _whole(table: Table) -> str:

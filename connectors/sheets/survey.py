@@ -13,10 +13,10 @@ from urllib.parse import quote
 import anyio
 
 from connectors.http import Http
-from connectors.sheets import questions
 from connectors.sheets.cells import Cell
 from connectors.sheets.infer import Shape
 from connectors.sheets.layout import Place, fill
+from connectors.sheets.questions import ask_cells
 
 # Of an address, in characters: what servers and proxies on the way take.
 LONGEST = 1800
@@ -82,7 +82,7 @@ async def survey(http: Http, places: Sequence[Place], cells: int) -> list[Progre
             chosen = _chosen(waiting, cells)
             windows = {one.place.sheet: one.window(cells) for one in chosen}
             ranges = {one.place.sheet: one.place.area.rows(*windows[one.place.sheet]) for one in chosen}
-            found = await questions.cells(http, spreadsheet, ranges)
+            found = await ask_cells(http, spreadsheet, ranges)
             for one in reversed(chosen):
                 sheet = one.place.sheet
                 await anyio.to_thread.run_sync(one.take, found[sheet], windows[sheet][1])

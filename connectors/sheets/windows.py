@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.http import Http
-from connectors.sheets import questions
 from connectors.sheets.layout import cut
+from connectors.sheets.questions import ask_values
 from connectors.sheets.rows import area_of
 from runner.errors import TableChanged, TableWidened
 from runner.source import Scan, Table, fingerprint
@@ -37,12 +37,12 @@ async def marks(http: Http, table: Table, rows: list[int]) -> list[str]:
     found: list[str] = []
     for first in range(0, len(rows), _TOGETHER):
         ranges = [area.rows(row, row + 1) for row in rows[first : first + _TOGETHER]]
-        answers = await questions.values(http, table.detail["spreadsheet"], ranges, formulas=True)
+        answers = await ask_values(http, table.detail["spreadsheet"], ranges, formulas=True)
         found += [fingerprint(answer) for answer in answers]
     return found
 
 
-async def bounds(http: Http, scan: Scan, starts: list[int]) -> list[dict[str, Any]]:
+async def bounds_of(http: Http, scan: Scan, starts: list[int]) -> list[dict[str, Any]]:
     """Return the bounds of windows: their rows, and what stands in the header and at their borders."""
     header = scan.table.detail["header_row"]
     seen = await marks(http, scan.table, [*([header] if header is not None else []), *starts])
@@ -59,7 +59,7 @@ async def bounds(http: Http, scan: Scan, starts: list[int]) -> list[dict[str, An
     ]
 
 
-async def check(http: Http, scan: Scan, window: dict[str, Any]) -> None:
+async def check_borders(http: Http, scan: Scan, window: dict[str, Any]) -> None:
     """Check after a window was read that its rows are still where they were.
 
     Raises:

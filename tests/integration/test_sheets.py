@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 
+from connectors.sheets import SheetsSource
 from connectors.testing.sheets import Cell, SheetsDouble, Spreadsheet, error
 from connectors.testing.sheets.refusals import exhausted, unauthenticated
+from runner.testing.conformance import conformance
 from tests.conftest import Answer, Cli, Project
 
 _LOADER = "loader@acme.iam.gserviceaccount.com"
@@ -433,3 +436,20 @@ def test_ranges_that_lead_nowhere_are_refused(run: Run, book: Spreadsheet, more:
     answer = run(more=more)
     assert answer.code == 2
     assert words in answer.out + answer.err
+
+
+@pytest.mark.parametrize("exact", [True, False])
+async def test_it_keeps_the_rules_of_the_port(double: SheetsDouble, book: Spreadsheet, exact: bool) -> None:
+    book.add("S", [["id", "v"], *([row, f"row {row}" if exact or row else "#N/A"] for row in range(300))])
+    options = {"spreadsheets": "book1", "service_account": double.account(), "api_url": double.url}
+    found = await conformance(lambda: SheetsSource(dict(options)), "sheets.S", small=100)
+    assert (found.rows, found.chunks, found.mark) == (300, 3, None)
+    assert (double.count("effectiveFormat") > 5) is not exact
+
+
+def test_nothing_blocks_the_loop(run: Run, book: Spreadsheet) -> None:
+    _big(book)
+    book.add("Small", [["a"], [1]])
+    with blockbuster_ctx(scanned_modules=["runner", "connectors"]):
+        answer = run(more=", cells: 2000")
+    assert answer.code == 0, answer.err + answer.out

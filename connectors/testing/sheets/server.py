@@ -16,11 +16,19 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from aiohttp import web
 
 from connectors.testing.double import Double, answer
-from connectors.testing.sheets import answers, refusals
 from connectors.testing.sheets.a1 import Area, resolve
+from connectors.testing.sheets.answers import described, grid, named, value_range
 from connectors.testing.sheets.document import Mask, Method, find, select
 from connectors.testing.sheets.grid import Spreadsheet
-from connectors.testing.sheets.refusals import Refused
+from connectors.testing.sheets.refusals import (
+    Refused,
+    exhausted,
+    info,
+    nobody,
+    page,
+    scopes_missing,
+    unauthenticated,
+)
 from connectors.testing.sheets.tokens import Tokens
 
 PROJECT = "123456789012"
@@ -71,7 +79,7 @@ class SheetsDouble(Double):
         return [web.post("/token", self._token), web.route("*", "/v4/{rest:.*}", self._api)]
 
     def unknown(self, request: web.Request, status: int) -> web.Response:
-        return refusals.page(404)
+        return page(404)
 
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -85,7 +93,7 @@ class SheetsDouble(Double):
             query += parse_qsl(await request.text(), keep_blank_values=True)
         found = find(verb, request.rel_url.raw_path)
         if found is None:
-            return refusals.page(404)
+            return page(404)
         name, described, _, path = found
         method = Method(name, described, {key: unquote(text) for key, text in path.items()})
         try:
@@ -112,30 +120,30 @@ class SheetsDouble(Double):
         text = authorization.removeprefix("Bearer ") if authorization else asked.get("access_token")
         text = text or asked.get("oauth_token")
         if text is None and "key" in asked:
-            detail = refusals.info("API_KEY_INVALID")
+            detail = info("API_KEY_INVALID")
             raise Refused(400, "API key not valid. Please pass a valid API key.", detail)
         if text is None:
-            raise refusals.nobody()
+            raise nobody()
         token = self.tokens.find(text)
         if token is None or (authorization and not authorization.startswith("Bearer ")):
-            raise refusals.unauthenticated()
+            raise unauthenticated()
         scopes = list(method.described["scopes"])
         if not token.scopes & set(scopes):
-            raise refusals.scopes_missing(method.rpc, scopes)
+            raise scopes_missing(method.rpc, scopes)
         if not self.enabled:
             message = (
                 f"Google Sheets API has not been used in project {PROJECT} before or it is disabled. Enable it by "
                 f"visiting https://console.developers.google.com/apis/api/sheets.googleapis.com/overview?project="
                 f"{PROJECT} then retry."
             )
-            raise Refused(403, message, refusals.info("SERVICE_DISABLED", consumer=f"projects/{PROJECT}"))
+            raise Refused(403, message, info("SERVICE_DISABLED", consumer=f"projects/{PROJECT}"))
         return token.account
 
     def _count(self, account: str) -> None:
         minute = (account, int(self.now() // 60))
         self._counted[minute] += 1
         if self.per_minute is not None and self._counted[minute] > self.per_minute:
-            raise refusals.exhausted(self.per_minute, PROJECT)
+            raise exhausted(self.per_minute, PROJECT)
 
     def _file(self, key: str, account: str) -> Spreadsheet:
         file = self.files.get(key)
@@ -149,13 +157,13 @@ class SheetsDouble(Double):
         return file
 
     def _values(self, file: Spreadsheet, method: Method, asked: dict[str, Any], mask: Mask | None) -> dict[str, Any]:
-        return answers.value_range(answers.grid(resolve(file, method.path["range"])), asked)
+        return value_range(grid(resolve(file, method.path["range"])), asked)
 
     def _batch(self, file: Spreadsheet, method: Method, asked: dict[str, Any], mask: Mask | None) -> dict[str, Any]:
         if not asked.get("ranges"):
             raise Refused(400, "Must specify at least one range.")
-        areas = [answers.grid(resolve(file, text)) for text in asked["ranges"]]
-        return {"spreadsheetId": file.id, "valueRanges": [answers.value_range(area, asked) for area in areas]}
+        areas = [grid(resolve(file, text)) for text in asked["ranges"]]
+        return {"spreadsheetId": file.id, "valueRanges": [value_range(area, asked) for area in areas]}
 
     def _get(self, file: Spreadsheet, method: Method, asked: dict[str, Any], mask: Mask | None) -> dict[str, Any]:
         areas = [resolve(file, text) for text in asked.get("ranges", ())]
@@ -181,7 +189,7 @@ class SheetsDouble(Double):
                 continue
             if not areas and sheet.kind == "GRID":
                 chosen = [Area(sheet, 0, 0, sheet.rows, sheet.columns)]
-            found["sheets"].append(answers.described(sheet, index, chosen, data))
+            found["sheets"].append(described(sheet, index, chosen, data))
         if file.named:
-            found["namedRanges"] = [answers.named(file, name, text) for name, text in file.named.items()]
+            found["namedRanges"] = [named(file, name, text) for name, text in file.named.items()]
         return found
