@@ -31,7 +31,8 @@ class Ahead:
         self._turn = anyio.Lock()
 
     def expect(self, table: Table) -> None:
-        """Note that a table will be read."""
+        """Note that a table will be read; what was read of it before belongs to another plan."""
+        self._read.pop(table.qualified, None)
         self._expected[table.qualified] = table
 
     async def take(self, table: Table) -> list[list[Any]]:

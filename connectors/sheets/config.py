@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,7 +66,7 @@ class SheetsConfig(HttpConfig):
     include_hidden: bool = Field(False, description="hidden sheets too")
     named_ranges: bool = Field(True, description="a table for each named range")
     cells: int = Field(50_000, ge=1, description="cells in one request, about")
-    quota_pause: Duration = Field("15s", validate_default=True, description="after 429, which names no time")
+    quota_pause: Duration = Field(timedelta(seconds=20), description="after 429, which names no time")
     api_url: str = "https://sheets.googleapis.com"
     token_url: str | None = Field(None, description="by default the key's own, or Google's")
 

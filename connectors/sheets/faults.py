@@ -41,6 +41,8 @@ def judge(reader: str, pause: float) -> Callable[[Reply], RunnerError | None]:
             if 200 <= reply.status < 300 and not found.keys() & {"sheets", "valueRanges"}:
                 return SourceDown(f"{reply.where} was answered without what was asked for.")
             return None
+        if reply.status == 429 and reply.header("Retry-After"):
+            return None
         code = error.get("code") if isinstance(error.get("code"), int) else reply.status
         words = f"{reply.where} was refused: {reply.message}"
         return _meaning(int(code or 0), str(error.get("message", "")), _reason(error), words, reader, pause)

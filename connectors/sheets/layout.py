@@ -51,24 +51,29 @@ class Place:
         return cut(self.merges, row, self.area.bottom)
 
 
-def places(config: SheetsConfig, found: Mapping[str, Mapping[str, Any]]) -> list[Place]:
-    """Return the tables of spreadsheets.
+def places(config: SheetsConfig, found: Mapping[str, Mapping[str, Any]]) -> tuple[list[Place], dict[str, str]]:
+    """Return the tables of spreadsheets, and by their names why others cannot be read.
 
     Args:
         found: What the server says of each, by its id.
 
     Raises:
-        UsageError: A range of the job file leads nowhere.
+        UsageError: The job file says how to read a table that is nowhere.
     """
     made: list[Place] = []
+    lost: dict[str, str] = {}
     unused = set(config.ranges)
     for key, described in found.items():
         book = _Book(key, described)
-        prefix = f"{book.title} " if len(found) > 1 else ""
+        prefix = f"{book.title} " if len(config.spreadsheets) > 1 else ""
         for name, own, text in _named(config, book, prefix):
             unused -= {name, prefix + name}
-            made.append(_place(config, book, prefix + name, own, text))
-    if unused:
+            place = _place(config, book, prefix + name, own, text)
+            if place is not None:
+                made.append(place)
+            else:
+                lost[prefix + name] = f"its range {text!r} leads nowhere in the spreadsheet {book.title!r}"
+    if unused and len(found) == len(config.spreadsheets):
         known = ", ".join(sorted({place.name for place in made}))
         raise UsageError(
             f"ranges: there is no sheet and no named range {min(unused)!r}.",
@@ -80,7 +85,7 @@ def places(config: SheetsConfig, found: Mapping[str, Mapping[str, Any]]) -> list
         taken[place.name] += 1
         number = taken[place.name]
         unique.append(place if number == 1 else replace(place, name=f"{place.name}_{number}"))
-    return unique
+    return unique, lost
 
 
 class _Book:
@@ -169,13 +174,10 @@ def _own(config: SheetsConfig, book: _Book, name: str, prefix: str) -> RangeConf
     return None
 
 
-def _place(config: SheetsConfig, book: _Book, name: str, own: RangeConfig, text: str) -> Place:
+def _place(config: SheetsConfig, book: _Book, name: str, own: RangeConfig, text: str) -> Place | None:
     found = book.area(text)
     if found is None:
-        raise UsageError(
-            f"The range {text!r} of table {name!r} leads nowhere in spreadsheet {book.title!r}.",
-            guidance="Write it as 'My sheet'!A1:F, or name a sheet or a named range.",
-        )
+        return None
     sheet, area, is_open = found
     fill = (own.merged or config.merged) == "fill"
     merges = _merges(sheet.get("merges", ()), area) if fill else ()

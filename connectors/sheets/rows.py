@@ -23,6 +23,15 @@ def heading(cells: Sequence[Cell], width: int) -> list[str]:
     return [shown(cell) or "" for cell in plain] + [""] * (width - len(plain))
 
 
+def header_changed(table: Table) -> TableWidened:
+    """Return the error of a header that is not that of the plan."""
+    return TableWidened(
+        f"{table.qualified}: its header is not what it was.",
+        guidance="Run the same command again; where it always changes, name the columns (header: [a, b]).",
+        table=table.qualified,
+    )
+
+
 class Rows:
     """Makes rows of one scan.
 
@@ -46,7 +55,7 @@ class Rows:
         """
         table = self._scan.table
         if heading(self._cells(line), self._width) != table.detail["heading"]:
-            raise TableWidened(f"{table.qualified}: its header is not what it was.", table=table.qualified)
+            raise header_changed(table)
 
     def objects(self, lines: Sequence[Sequence[Any]], top: int) -> list[dict[str, Any]]:
         """Return lines that are not empty, from the row ``top`` on, as objects.
@@ -76,12 +85,14 @@ class Rows:
             if isinstance(cell, Fault):
                 row[name] = self._error(number, position, cell, rule)
                 continue
-            if self._loose and isinstance(cell, str) and cell in ERROR_TEXTS:
+            if rule is None and self._loose and isinstance(cell, str) and cell in ERROR_TEXTS:
                 self._changed(number, position, f"{cell}, which was not there")
+            value = cell
             try:
                 value = convert(cell, native, loose=self._loose)
             except Misfit as misfit:
-                self._changed(number, position, str(misfit))
+                if rule is None:
+                    self._changed(number, position, str(misfit))
             row[name] = value if rule is None else shown(value)
         return row
 
@@ -102,4 +113,8 @@ class Rows:
     def _changed(self, number: int, position: int, words: str) -> None:
         name = self._scan.table.qualified
         where = self._area.cell(number, position)
-        raise TableWidened(f"{name}: the cell {where} has {words}.", table=name)
+        raise TableWidened(
+            f"{name}: the cell {where} has {words}.",
+            guidance="Run the same command again; a column that always changes can be text (columns: {name: text}).",
+            table=name,
+        )

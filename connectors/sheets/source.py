@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -18,7 +20,7 @@ from connectors.sheets.questions import ask_cells, ask_layout, ask_values
 from connectors.sheets.rows import Rows, area_of, heading
 from connectors.sheets.survey import Progress, survey
 from connectors.sheets.windows import borders, bounds_of, check_borders
-from runner.errors import RequestRefused
+from runner.errors import PermissionMissing, RequestRefused, TableChanged, TableMissing, TableWidened
 from runner.job import matches
 from runner.source import NOTHING, Chunk, Position, Scan, Table, make_chunk
 
@@ -26,6 +28,8 @@ _NOTE = "a sheet is read as it is when it is asked; cells that change meanwhile 
 _CELL_BYTES = 12
 # Converting more cells than that would hold up the loop.
 _SMALL = 5_000
+# Formulas may make other values whenever they are looked at.
+_MOST_WIDENED = 3
 
 
 class SheetsSource(ApiSource):
@@ -34,6 +38,10 @@ class SheetsSource(ApiSource):
     kind = "sheets"
     config_model = SheetsConfig
     config: SheetsConfig
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._widened: Counter[str] = Counter()
 
     def make_http(self) -> Http:
         config = self.config
@@ -47,28 +55,50 @@ class SheetsSource(ApiSource):
         )
 
     def make_session(self, http: Http, epoch: int) -> SheetsSession:
-        return SheetsSession(http, self.config)
+        return SheetsSession(http, self.config, self._widened)
 
 
 class SheetsSession(ApiSession):
-    """One look at the spreadsheets."""
+    """One look at the spreadsheets.
+
+    Args:
+        widened: How often the columns of a table were not those of the plan.
+    """
 
     position = Position(consistent=False, note=_NOTE, paged=True)
 
-    def __init__(self, http: Http, config: SheetsConfig) -> None:
+    def __init__(self, http: Http, config: SheetsConfig, widened: Counter[str]) -> None:
         super().__init__(http)
         self._config = config
+        self._widened = widened
         self._ahead = Ahead(http, config.cells, _whole)
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
-        found = {key: await ask_layout(self.http, key) for key in self._config.spreadsheets}
-        wanted = [
-            place
-            for place in places(self._config, found)
-            if any(matches(pattern, f"{SheetsSource.kind}.{place.name}") for pattern in patterns)
-        ]
-        seen = await survey(self.http, wanted, self._config.cells)
-        return [table for one in seen if (table := _table(one)).columns]
+        found, tables = await self._spreadsheets()
+        there, lost = places(self._config, found)
+        tables += [_unreadable(name, problem) for name, problem in lost.items()]
+        wanted = [place for place in there if _wanted(place.name, patterns)]
+        tables = [table for table in tables if _wanted(table.name, patterns)]
+        for seen in await survey(self.http, wanted, self._config.cells):
+            place, table = seen.place, _table(seen)
+            if table.columns:
+                tables.append(table)
+            elif place.name in self._config.ranges or f"{table.schema}.{table.name}" in patterns:
+                tables.append(_unreadable(place.name, "there is no cell in its range, or none from its header on"))
+        return tables
+
+    async def _spreadsheets(self) -> tuple[dict[str, Mapping[str, Any]], list[Table]]:
+        """Return what each spreadsheet consists of; one of several that cannot be read takes no other with it."""
+        found: dict[str, Mapping[str, Any]] = {}
+        tables: list[Table] = []
+        for key in self._config.spreadsheets:
+            try:
+                found[key] = await ask_layout(self.http, key)
+            except (PermissionMissing, TableMissing, RequestRefused) as error:
+                if len(self._config.spreadsheets) == 1:
+                    raise
+                tables.append(_unreadable(key, f"{error.message} {error.advice}"))
+        return found, tables
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         table = scan.table
@@ -83,13 +113,40 @@ class SheetsSession(ApiSession):
             if table.detail["exact"]:
                 self._ahead.expect(table)
             return [make_chunk(scan, 0, {}, storage=None, rows=table.rows, size=table.bytes)]
+        with self._seldom(scan):
+            await self._check_header(scan)
         each = table.rows // len(starts)
         return [
             make_chunk(scan, number, bounds, storage=None, rows=each, size=table.bytes // len(starts))
             for number, bounds in enumerate(await bounds_of(self.http, scan, starts))
         ]
 
+    async def _check_header(self, scan: Scan) -> None:
+        """Compare the header of a long table, whose windows come without it."""
+        detail = scan.table.detail
+        if (row := detail["header_row"]) is not None:
+            text = area_of(scan.table).rows(row, row + 1)
+            (lines,) = await ask_values(self.http, detail["spreadsheet"], [text])
+            lines = fill(lines, detail["merges"], row, detail["left"])
+            Rows(scan, loose=True).check_header(lines[0] if lines else [])
+
     async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
+        with self._seldom(scan):
+            yield await self._page(scan, chunk)
+
+    @contextlib.contextmanager
+    def _seldom(self, scan: Scan) -> Iterator[None]:
+        """Let the columns be looked at again, but not whenever a formula that always changes asks for it."""
+        name = scan.table.qualified
+        try:
+            yield
+        except TableWidened as error:
+            self._widened[name] += 1
+            if self._widened[name] <= _MOST_WIDENED:
+                raise
+            raise TableChanged(error.message, guidance=error.advice, table=name) from error
+
+    async def _page(self, scan: Scan, chunk: Chunk) -> Page:
         detail = scan.table.detail
         rows = Rows(scan, loose=detail["exact"])
         if chunk.bounds:
@@ -104,9 +161,8 @@ class SheetsSession(ApiSession):
             rows.check_header(lines[0] if lines else [])
             lines, first = lines[detail["top"] - first :], detail["top"]
         if len(lines) * len(scan.table.columns) > _SMALL:
-            yield Page(await anyio.to_thread.run_sync(rows.objects, lines, first))
-        else:
-            yield Page(rows.objects(lines, first))
+            return Page(await anyio.to_thread.run_sync(rows.objects, lines, first))
+        return Page(rows.objects(lines, first))
 
     async def _everything(self, scan: Scan) -> list[list[Any]]:
         table = scan.table
@@ -137,6 +193,14 @@ def _whole(table: Table) -> str:
 def _end(table: Table) -> int | None:
     """Return the row after the last; None where what is added below belongs to it, too."""
     return None if table.detail["open"] else int(table.detail["bottom"])
+
+
+def _wanted(name: str, patterns: Sequence[str]) -> bool:
+    return any(matches(pattern, f"{SheetsSource.kind}.{name}") for pattern in patterns)
+
+
+def _unreadable(name: str, problem: str) -> Table:
+    return Table(SheetsSource.kind, name, (), problem=problem)
 
 
 def _table(seen: Progress) -> Table:

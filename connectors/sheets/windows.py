@@ -12,8 +12,8 @@ from typing import Any
 from connectors.http import Http
 from connectors.sheets.layout import cut
 from connectors.sheets.questions import ask_values
-from connectors.sheets.rows import area_of
-from runner.errors import TableChanged, TableWidened
+from connectors.sheets.rows import area_of, header_changed
+from runner.errors import TableChanged
 from runner.source import Scan, Table, fingerprint
 
 _TOGETHER = 40
@@ -72,7 +72,7 @@ async def check_borders(http: Http, scan: Scan, window: dict[str, Any]) -> None:
     found = await marks(http, table, [row for row, _ in known])
     moved = [row for (row, mark), now in zip(known, found, strict=True) if mark != now]
     if header is not None and header in moved:
-        raise TableWidened(f"{table.qualified}: its header is not what it was.", table=table.qualified)
+        raise header_changed(table)
     if moved:
         raise TableChanged(
             f"{table.qualified}: row {moved[0] + 1} is not what it was; rows were inserted, deleted or changed there "
