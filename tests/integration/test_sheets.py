@@ -168,6 +168,7 @@ def test_which_tables_there_are(run: Run, book: Spreadsheet) -> None:
     assert run().code == 0
     assert run.project.query("select * from raw.a1") == [(4,)]
     assert run.project.query("select x from raw.rates") == [(9,)]
+    assert run.project.query("select a from raw.first order by 1") == [("1",), ("9",), ("x",)]
     more = run(more=", include_hidden: true, named_ranges: false", command="plan").out
     assert "sheets.Hidden" in more
     assert "sheets.rates" not in more
@@ -195,8 +196,12 @@ def test_merged_cells_are_filled_where_that_is_asked(run: Run, book: Spreadsheet
 def test_an_error_fails_its_table_and_names_the_cell(run: Run, book: Spreadsheet) -> None:
     book.add("Bad", [["a", "b"], [1, "x"], [2, error("#DIV/0!", "=1/0")], [3, "#N/A"]])
     book.add("Good", [["a"], [1]])
+    book.add("Text", [["t"], ["#N/A"], ["x"]])
     answer = run()
     assert answer.code == 1
+    assert run.rows("text") == [("#N/A",), ("x",)], "no error, and of no concern"
+    assert answer.out.count("1 failed") + answer.err.count("1 failed") >= 1
+    assert "sheets.Text: planned anew" not in answer.err
     assert "'Bad'!B3 (b) has the error #DIV/0!" in answer.out + answer.err
     assert run.rows("good") == [(1,)]
     assert run('  sheets.Bad: {special: "null"}').code == 0
