@@ -165,7 +165,9 @@ def test_which_tables_there_are(run: Run, book: Spreadsheet) -> None:
         assert f"sheets.{name}" in plan.out
     for name in ("Hidden", "Empty", "Chart"):
         assert f"sheets.{name}" not in plan.out
-    assert run().code == 0
+    done = run()
+    assert done.code == 0
+    assert "planned anew" not in done.err
     assert run.project.query("select * from raw.a1") == [(4,)]
     assert run.project.query("select x from raw.rates") == [(9,)]
     assert run.project.query("select a from raw.first order by 1") == [("1",), ("9",), ("x",)]
@@ -189,7 +191,9 @@ def test_merged_cells_are_filled_where_that_is_asked(run: Run, book: Spreadsheet
     assert run("  sheets.S:").code == 0
     assert run.rows("s", "k") == [("north", 1), (None, 2), (None, 3), ("south", 4)]
     # Windows of two rows: none of them begins inside the merged cells.
-    assert run("  sheets.S:", "--full-refresh", more=", merged: fill", chunk_rows=2).code == 0
+    filled = run("  sheets.S:", "--full-refresh", more=", merged: fill", chunk_rows=2)
+    assert filled.code == 0
+    assert "planned anew" not in filled.err
     assert run.rows("s", "k") == [("north", 1), ("north", 2), ("north", 3), ("south", 4)]
 
 
@@ -244,6 +248,7 @@ def test_small_sheets_are_read_together(run: Run, double: SheetsDouble, book: Sp
     answer = run()
     assert answer.code == 0, answer.err
     assert [run.rows(f"sheet_{number}") for number in range(20)] == [[(number,)] for number in range(20)]
+    assert "planned anew" not in answer.err
     assert double.count("fields=properties") == 1
     assert double.count("effectiveFormat") <= 2
     assert double.count("values:batchGet") <= 4
