@@ -86,7 +86,7 @@ class Method:
         return _Masks(text, self.described["response"]).parse()
 
 
-def find(method: str, raw_path: str) -> tuple[str, Mapping[str, Any], tuple[str, ...], dict[str, str]] | None:
+def find(method: str, raw_path: str) -> tuple[str, Mapping[str, Any], dict[str, str]] | None:
     """Return the method of a path: its name, its description, and what stands in the path, still encoded."""
     for name, described in extract()["methods"].items():
         parts = re.split(r"\{(\w+)\}", described["path"])
@@ -95,7 +95,7 @@ def find(method: str, raw_path: str) -> tuple[str, Mapping[str, Any], tuple[str,
             pattern += re.escape(part) if position % 2 == 0 else f"(?P<{part}>[^/]+)"
         hit = re.fullmatch(pattern, raw_path)
         if hit and described["httpMethod"] == method and ":" not in hit["spreadsheetId"]:
-            return name, described, tuple(described["scopes"]), hit.groupdict()
+            return name, described, hit.groupdict()
     return None
 
 

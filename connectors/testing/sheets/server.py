@@ -94,8 +94,8 @@ class SheetsDouble(Double):
         found = find(verb, request.rel_url.raw_path)
         if found is None:
             return page(404)
-        name, described, _, path = found
-        method = Method(name, described, {key: unquote(text) for key, text in path.items()})
+        name, about, path = found
+        method = Method(name, about, {key: unquote(text) for key, text in path.items()})
         try:
             return self._answered(method, query, request.headers.get("Authorization", ""))
         except Refused as refused:
