@@ -129,7 +129,7 @@ def _holds(kind: Kind, properties: Mapping[str, str | None], one: Mapping[str, A
     name, operator = one["propertyName"], one["operator"]
     text = properties.get(name)
     if operator in _NONE:
-        return bool(text) == (operator == "HAS_PROPERTY")
+        return bool(text) is (operator == "HAS_PROPERTY")
     if not text:
         return bool(operator in ("NEQ", "NOT_IN", "NOT_CONTAINS_TOKEN"))
     has = comparable(kind, name, text)
