@@ -1,0 +1,182 @@
+"""Which tables an account has, and their columns.
+
+Facts: developers.hubspot.com, "Properties" (GET /crm/v3/properties/{object}), "Custom objects" (GET /crm/v3/schemas),
+"Search the CRM" (contacts keep their last change in lastmodifieddate, all others in hs_lastmodifieddate).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.http import Http
+from connectors.hubspot.config import HubSpotConfig
+from connectors.hubspot.values import TIME, column
+from runner.errors import PermissionMissing, TableMissing
+from runner.job import is_exact, matches
+from runner.source import Column, Table
+from runner.tasks import task_group
+
+SCHEMA = "hubspot"
+OBJECTS = ("contacts", "companies", "deals", "tickets", "products", "line_items", "orders")
+# What every object has beside its properties.
+ID = Column("id", pa.string(), nullable=False, native="id")
+OWN = {
+    "createdAt": Column("createdAt", TIME, native="datetime"),
+    "updatedAt": Column("updatedAt", TIME, native="datetime"),
+    "archived": Column("archived", pa.bool_(), nullable=False, native="bool"),
+    "archivedAt": Column("archivedAt", TIME, native="datetime"),
+}
+CHANGED = "objectUpdatedAt"
+_HISTORY = (
+    ID,
+    Column("property", pa.string(), nullable=False, native="string"),
+    Column("timestamp", TIME, nullable=False, native="datetime"),
+    # Two values of one millisecond are told apart by it.
+    Column("ordinal", pa.int64(), nullable=False, native="int"),
+    Column("value", pa.string(), native="string"),
+    Column("sourceType", pa.string(), native="string"),
+    Column("sourceId", pa.string(), native="string"),
+    Column("sourceLabel", pa.string(), native="string"),
+    Column("updatedByUserId", pa.int64(), native="int"),
+    Column(CHANGED, TIME, nullable=False, native="datetime"),
+    OWN["archived"],
+)
+_LINKS = (
+    Column("from_id", pa.string(), nullable=False, native="id"),
+    Column("to_id", pa.string(), nullable=False, native="id"),
+    Column("category", pa.string(), nullable=False, native="string"),
+    Column("type_id", pa.int64(), nullable=False, native="int"),
+    Column("label", pa.string(), native="string"),
+)
+_LINK_NAME = re.compile(r"(.+)_to_(.+)")
+
+
+async def discover(http: Http, config: HubSpotConfig, patterns: Sequence[str]) -> list[Table]:
+    """Return what the patterns name; associations where they are configured or named outright."""
+    wanted = [name for name in _named(config, patterns) if _is_wanted(name, patterns)]
+    paths: dict[str, str] = {name: name for name in OBJECTS}
+    custom_refused: PermissionMissing | None = None
+    if any(not is_exact(pattern) for pattern in patterns) or not _bases(wanted) <= set(OBJECTS):
+        try:
+            reply = await http.get("/crm/v3/schemas")
+            custom = {str(one["name"]): str(one["objectTypeId"]) for one in reply.data["results"]}
+        except PermissionMissing as error:
+            custom, custom_refused = {}, error
+        paths.update(custom)
+        wanted += [name for name in custom if name not in wanted and _is_wanted(name, patterns)]
+    found: dict[str, Table] = {}
+
+    async def describe(name: str) -> None:
+        try:
+            table = await _table(http, config, name, paths)
+        except PermissionMissing as error:
+            table = Table(SCHEMA, name, (), readable=False, comment=error.message)
+        except TableMissing:
+            return
+        if table is not None:
+            found[name] = table
+        elif custom_refused is not None:
+            found[name] = Table(SCHEMA, name, (), readable=False, comment=custom_refused.message)
+
+    async with task_group() as group:
+        for name in wanted:
+            group.start_soon(describe, name)
+    return [found[name] for name in wanted if name in found]
+
+
+def _named(config: HubSpotConfig, patterns: Sequence[str]) -> list[str]:
+    """Return the names that are known before anybody is asked."""
+    exact = [pattern.removeprefix(f"{SCHEMA}.") for pattern in patterns if is_exact(pattern)]
+    histories = [f"{one.partition('.')[0]}_history" for one in config.history]
+    return list(dict.fromkeys([*OBJECTS, *config.associations, *histories, *exact]))
+
+
+def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
+    return any(matches(pattern, f"{SCHEMA}.{name}") for pattern in patterns)
+
+
+def _bases(names: Sequence[str]) -> set[str]:
+    """Return the objects that tables are made of."""
+    bases: set[str] = set()
+    for name in names:
+        link = _LINK_NAME.fullmatch(name)
+        bases.update(link.groups() if link else [name.removesuffix("_history")])
+    return bases
+
+
+async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, str]) -> Table | None:
+    """Describe a table; None where the account has no such object."""
+    if name in paths:
+        return await _object(http, config, name, paths[name])
+    if link := _LINK_NAME.fullmatch(name):
+        near, far = (paths.get(one) for one in link.groups())
+        if near and far:
+            key = ("from_id", "to_id", "category", "type_id")
+            return Table(SCHEMA, name, _LINKS, key, detail={"part": "links", "object": near, "to": far})
+        return None
+    base = name.removesuffix("_history")
+    history = [one.partition(".")[2] for one in config.history if one.partition(".")[0] == base]
+    if base == name or not history or base not in paths:
+        return None
+    natives = await _properties(http, paths[base])
+    if unknown := [one for one in history if one not in natives]:
+        raise TableMissing(f"history: {base} has no property {unknown[0]!r}.")
+    return Table(
+        SCHEMA,
+        name,
+        _HISTORY,
+        ("id", "property", "timestamp", "ordinal"),
+        indexed=(CHANGED,),
+        detail={
+            "part": "history",
+            "object": paths[base],
+            "modified": _modified(natives, paths[base]),
+            "history": history,
+        },
+        defaults={"cursor": CHANGED, "lag": _lag(config)},
+    )
+
+
+async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Table:
+    described = await _properties(http, path)
+    modified = _modified(described, path)
+    columns, renamed = [ID], {}
+    for one in described.values():
+        own = one["name"] if one["name"] not in (ID.name, *OWN) else f"property_{one['name']}"
+        if own != one["name"]:
+            renamed[own] = one["name"]
+        native, required = str(one.get("type") or "string"), one["name"] == modified
+        label = one.get("label") or None
+        columns.append(column(own, native, numbers=config.numbers, label=label, required=required))
+    defaults: dict[str, Any] = {}
+    if modified:
+        defaults = {"cursor": modified, "lag": _lag(config)}
+    if config.archived:
+        defaults["deletes"] = {"column": "archived"}
+    return Table(
+        SCHEMA,
+        name,
+        (*columns, *OWN.values()),
+        (ID.name,),
+        indexed=(modified,) if modified else (),
+        detail={"part": "object", "object": path, "modified": modified, "renamed": renamed},
+        defaults=defaults,
+    )
+
+
+async def _properties(http: Http, path: str) -> dict[str, Any]:
+    reply = await http.get(f"/crm/v3/properties/{path}")
+    return {str(one["name"]): one for one in reply.data["results"] if not one.get("archived")}
+
+
+def _modified(properties: dict[str, Any], path: str) -> str | None:
+    names = ["hs_lastmodifieddate", "lastmodifieddate"]
+    return next((one for one in (reversed(names) if path == "contacts" else names) if one in properties), None)
+
+
+def _lag(config: HubSpotConfig) -> str:
+    return f"{int(config.lag.total_seconds())}s"
