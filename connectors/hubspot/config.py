@@ -28,6 +28,7 @@ class HubSpotConfig(HttpConfig):
     associations: tuple[str, ...] = Field((), description="OBJECT_to_OBJECT: tables of associations")
     archived: bool = Field(True, description="read deleted records too, marked in the column archived")
     numbers: Literal["decimal", "double", "text"] = Field("decimal", description="how number properties arrive")
+    window: int = Field(10_000, ge=1, le=10_000, description="changed records that are read as one part")
     search_rate: float = Field(5.0, gt=0, description="searches a second")
     lag: Duration = Field(timedelta(minutes=15), description="how far the search index may be behind")
 

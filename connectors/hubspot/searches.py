@@ -20,8 +20,6 @@ from runner.errors import RequestRefused
 from runner.source import Scan
 
 PAGE = 200
-# The most results that a search shows; a window holds no more.
-CAP = 10_000
 LONGEST = 3_000
 ID = "hs_object_id"
 _SPARE = 64
@@ -36,10 +34,12 @@ class Searches:
 
     Args:
         rate: How many a second.
+        most: How many records a window holds; a search shows no more than 10,000.
     """
 
-    def __init__(self, http: Http, rate: float) -> None:
+    def __init__(self, http: Http, rate: float, most: int = 10_000) -> None:
         self._http = http
+        self._most = most
         self._space = 1.0 / rate
         self._turn = anyio.Lock()
         self._next = float("-inf")
@@ -62,7 +62,7 @@ class Searches:
     async def windows(
         self, path: str, cursor: str, low: int | None, high: int | None, now: int
     ) -> list[tuple[int | None, int | None, int]]:
-        """Return the range of a cursor in parts of no more than 10,000 records, and how many each holds.
+        """Return the range of a cursor in parts that are small enough, and how many each holds.
 
         Both ends are in milliseconds and belong to their part. An open end stays open, so that what changes meanwhile
         is in the last part and not nowhere.
@@ -73,7 +73,7 @@ class Searches:
         while todo:
             start, end, total = todo.pop()
             first, last = _FIRST if start is None else start, now if end is None else end
-            if total <= CAP or first >= last or len(parts) + len(todo) >= _MOST:
+            if total <= self._most or first >= last or len(parts) + len(todo) >= _MOST:
                 parts.append((start, end, total))
                 continue
             middle = (first + last) // 2

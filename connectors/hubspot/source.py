@@ -61,7 +61,7 @@ class HubSpotSession(ApiSession):
     def __init__(self, http: Http, config: HubSpotConfig) -> None:
         super().__init__(http)
         self._config = config
-        self._searches = Searches(http, config.search_rate)
+        self._searches = Searches(http, config.search_rate, config.window)
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
         return await discover(self.http, self._config, patterns)
