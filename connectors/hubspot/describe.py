@@ -143,13 +143,13 @@ async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, 
 
 async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Table:
     described = await _properties(http, path)
-    modified = _modified(described, path)
+    modified, created = _modified(described, path), _created(described)
     columns, renamed = [ID], {}
     for one in described.values():
         own = one["name"] if one["name"] not in (ID.name, *OWN) else f"property_{one['name']}"
         if own != one["name"]:
             renamed[own] = one["name"]
-        native, required = str(one.get("type") or "string"), one["name"] == modified
+        native, required = str(one.get("type") or "string"), one["name"] in (modified, created)
         label = one.get("label") or None
         columns.append(column(own, native, numbers=config.numbers, label=label, required=required))
     defaults: dict[str, Any] = {}
@@ -162,8 +162,8 @@ async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Ta
         name,
         (*columns, *OWN.values()),
         (ID.name,),
-        indexed=(modified,) if modified else (),
-        detail={"part": "object", "object": path, "modified": modified, "renamed": renamed},
+        indexed=tuple(one for one in (modified, created) if one),
+        detail={"part": "object", "object": path, "modified": modified, "created": created, "renamed": renamed},
         defaults=defaults,
     )
 
@@ -176,6 +176,10 @@ async def _properties(http: Http, path: str) -> dict[str, Any]:
 def _modified(properties: dict[str, Any], path: str) -> str | None:
     names = ["hs_lastmodifieddate", "lastmodifieddate"]
     return next((one for one in (reversed(names) if path == "contacts" else names) if one in properties), None)
+
+
+def _created(properties: dict[str, Any]) -> str | None:
+    return next((one for one in ("hs_createdate", "createdate") if one in properties), None)
 
 
 def _lag(config: HubSpotConfig) -> str:

@@ -22,6 +22,7 @@ class Rows:
     def __init__(self, scan: Scan) -> None:
         detail = scan.table.detail
         self._modified: str | None = detail["modified"]
+        self._created: str | None = detail.get("created")
         renamed: Mapping[str, str] = detail.get("renamed") or {}
         self.history: Sequence[str] = detail.get("history") or ()
         self._columns: list[tuple[Column, str]] = [
@@ -42,8 +43,10 @@ class Rows:
     def _row(self, record: Mapping[str, Any]) -> dict[str, Any]:
         properties = record.get("properties") or {}
         row = {one.name: convert(one.native, properties.get(name)) for one, name in self._columns}
-        if self._modified in row and row[self._modified] is None:
-            row[self._modified] = record.get("updatedAt")
+        # Both are of the record itself, wherever its property is empty.
+        for name, own in ((self._modified, "updatedAt"), (self._created, "createdAt")):
+            if name in row and row[name] is None:
+                row[name] = record.get(own)
         row |= {name: record.get(name) for name in OWN}
         row |= {"id": str(record["id"]), "archived": bool(record.get("archived"))}
         return row

@@ -17,7 +17,7 @@ from connectors.hubspot.describe import discover
 from connectors.hubspot.reading import Records, linked, searched
 from connectors.hubspot.searches import Searches, bounds, condition
 from connectors.hubspot.values import TIME, mark
-from runner.errors import RequestRefused
+from runner.errors import PermissionMissing, RequestRefused
 from runner.source import NOTHING, Chunk, Mark, Position, Scan, Table, make_chunk
 
 _NOTE = (
@@ -48,6 +48,13 @@ class HubSpotSource(ApiSource):
             auth = OAuth2("/oauth/v1/token", form)
         pace = Pace(self.requests)
         return Http(config, base=config.base_url, auth=auth, requests=self.requests, judge=pace.judge, usage=usage)
+
+    async def examine(self, session: ApiSession, tables: Sequence[Table]) -> list[tuple[str, str, str]]:
+        refused = [one for one in tables if not one.readable]
+        return [
+            ("ok", f"{len(tables) - len(refused)} tables can be read", ""),
+            *(("warn", f"{one.qualified}: {one.comment}", PermissionMissing.guidance) for one in refused),
+        ]
 
     def make_session(self, http: Http, epoch: int) -> HubSpotSession:
         return HubSpotSession(http, self.config)
