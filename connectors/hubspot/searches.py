@@ -68,11 +68,14 @@ class Searches:
         is in the last part and not nowhere.
         """
         total = await self.count(path, between(cursor, low, high))
+        floor = _FIRST if low is None else low
+        # Split where a second look would split as well: not at what "now" happens to be.
+        ceiling = floor + (1 << max(0, now - floor).bit_length()) if high is None else high
         todo = [(low, high, total)]
         parts: list[tuple[int | None, int | None, int]] = []
         while todo:
             start, end, total = todo.pop()
-            first, last = _FIRST if start is None else start, now if end is None else end
+            first, last = floor if start is None else start, ceiling if end is None else end
             if total <= self._most or first >= last or len(parts) + len(todo) >= _MOST:
                 parts.append((start, end, total))
                 continue

@@ -19,6 +19,7 @@ from connectors.testing.hubspot import HubSpotDouble, Property
 from runner.job import Limits, Retry
 from runner.limits import SourceLimits
 from runner.testing.clock import ManualClock
+from runner.testing.conformance import conformance
 from tests.conftest import Answer, Cli, Project
 
 _START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -95,6 +96,19 @@ def fill(hubspot: HubSpotDouble, count: int, kind: str = "contacts", **propertie
         hubspot.store.add(kind, {"email": f"c{number}@example.com", **properties} if kind == "contacts" else properties)
         for number in range(count)
     ]
+
+
+@pytest.mark.parametrize("table", ["contacts", "contacts_history", "contacts_to_companies"])
+async def test_it_keeps_the_rules_of_the_port(hubspot: Moving, table: str) -> None:
+    (firm,) = fill(hubspot, 1, "companies")
+    for _ in range(50):
+        hubspot.go(minutes=1)
+        for one in fill(hubspot, 5):
+            hubspot.store.link("contacts", one, "companies", firm)
+    hubspot.store.archive("contacts", firm + 7)
+    options = {"access_token": hubspot.token, "base_url": hubspot.url, "search_rate": 10**5, "window": 100}
+    found = await conformance(lambda: HubSpotSource({**options, "history": ["contacts.email"]}), f"hubspot.{table}")
+    assert found.rows == (249 if table == "contacts_to_companies" else 250)
 
 
 def test_every_type_arrives_by_value(team: Team, hubspot: Moving) -> None:
