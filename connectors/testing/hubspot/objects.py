@@ -6,6 +6,8 @@ object type does not have are left out in silence; archived records come only wh
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -91,10 +93,9 @@ def page(store: Store, kind: Kind, query: Mapping[str, str], url: str) -> dict[s
     limit, archived = limit_of(query), flag(query)
     after = number(query.get("after") or "0", "after")
     history = names(query.get("propertiesWithHistory"))
-    found = sorted(
-        (one for one in kind.records.values() if (one.archived is not None) == archived and one.id >= after),
-        key=lambda one: one.id,
-    )
+    ids = kind.ids()
+    alive = (kind.records[one] for one in itertools.islice(ids, bisect.bisect_left(ids, after), None))
+    found = list(itertools.islice((one for one in alive if (one.archived is not None) == archived), limit + 1))
     results = []
     for record in found[:limit]:
         body = shown(kind, record, names(query.get("properties")), history=history)

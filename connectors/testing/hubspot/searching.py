@@ -6,9 +6,10 @@ no result beyond the 10,000th; a body of 3,000 characters; words match without r
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -105,50 +106,61 @@ def comparable(kind: Kind, name: str, value: str, *, strict: bool = False) -> An
     """Return a value as it is compared: numbers and times by size, words without regard to case."""
     type_ = kind.properties[name].type
     try:
-        if type_ == "number":
-            return Decimal(value)
-        if type_ in ("date", "datetime"):
-            if re.fullmatch(r"-?\d+", value):
-                return Decimal(value)
-            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-            return Decimal(round(moment.timestamp() * 1000))
+        return _compared(type_, value)
     except (ValueError, InvalidOperation):
         if strict:
             raise invalid(f"{value!r} is not a {type_}.", "INVALID_FILTER_VALUE", propertyName=[name]) from None
         return None
+
+
+@functools.lru_cache(2**17)
+def _compared(type_: str, value: str) -> Any:
+    if type_ == "number":
+        return Decimal(value)
+    if type_ in ("date", "datetime"):
+        if value.removeprefix("-").isdigit():
+            return Decimal(value)
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return Decimal(round(moment.timestamp() * 1000))
     return value.lower()
 
 
-def matches(kind: Kind, properties: Mapping[str, str | None], groups: list[dict[str, Any]]) -> bool:
-    """Tell whether a record is in any group, which means in all filters of it."""
-    return not groups or any(all(_holds(kind, properties, one) for one in group.get("filters", [])) for group in groups)
+Properties = Mapping[str, str | None]
 
 
-def _holds(kind: Kind, properties: Mapping[str, str | None], one: Mapping[str, Any]) -> bool:
+def matcher(kind: Kind, groups: list[dict[str, Any]]) -> Callable[[Properties], bool]:
+    """Return the test whether a record is in any group, which means in all filters of it."""
+    tests = [[_test(kind, one) for one in group.get("filters", [])] for group in groups]
+    return lambda properties: not tests or any(all(test(properties) for test in group) for group in tests)
+
+
+def _test(kind: Kind, one: Mapping[str, Any]) -> Callable[[Properties], bool]:
     name, operator = one["propertyName"], one["operator"]
-    text = properties.get(name)
     if operator in _NONE:
-        return bool(text) is (operator == "HAS_PROPERTY")
-    if not text:
-        return bool(operator in ("NEQ", "NOT_IN", "NOT_CONTAINS_TOKEN"))
-    has = comparable(kind, name, text)
+        return lambda properties: bool(properties.get(name)) is (operator == "HAS_PROPERTY")
     if operator in _MANY:
-        listed = any(comparable(kind, name, str(value)) == has for value in one["values"])
-        return bool(listed == (operator == "IN"))
-    asked = comparable(kind, name, str(one["value"]))
-    if operator.endswith("CONTAINS_TOKEN"):
-        found = str(asked).strip("*") in str(has)
-        return bool(found == (operator == "CONTAINS_TOKEN"))
-    if operator == "BETWEEN":
-        return bool(asked <= has <= comparable(kind, name, str(one["highValue"])))
-    return bool(
-        {
-            "EQ": has == asked,
-            "NEQ": has != asked,
-            "LT": has < asked,
-            "LTE": has <= asked,
-            "GT": has > asked,
-            "GTE": has >= asked,
+        listed = [comparable(kind, name, str(value)) for value in one["values"]]
+        compare: Callable[[Any], Any] = lambda has: (has in listed) is (operator == "IN")  # noqa: E731
+    else:
+        asked = comparable(kind, name, str(one["value"]))
+        high = comparable(kind, name, str(one["highValue"])) if operator == "BETWEEN" else None
+        token = str(asked).strip("*")
+        compare = {
+            "BETWEEN": lambda has: asked <= has <= high,
+            "CONTAINS_TOKEN": lambda has: token in str(has),
+            "NOT_CONTAINS_TOKEN": lambda has: token not in str(has),
+            "EQ": lambda has: has == asked,
+            "NEQ": lambda has: has != asked,
+            "LT": lambda has: has < asked,
+            "LTE": lambda has: has <= asked,
+            "GT": lambda has: has > asked,
+            "GTE": lambda has: has >= asked,
         }[operator]
-    )
+    without = operator in ("NEQ", "NOT_IN", "NOT_CONTAINS_TOKEN")
+
+    def test(properties: Properties) -> bool:
+        text = properties.get(name)
+        return bool(compare(comparable(kind, name, text))) if text else without
+
+    return test

@@ -156,16 +156,13 @@ class HubSpotDouble(Double):
         self._query(request, set())
         body = searching.validate(kind, await request.read(), cap=self.cap)
         settled = self.now() - timedelta(seconds=self.search_lag)
+        matches = searching.matcher(kind, body.get("filterGroups", []))
         found = []
         for record in kind.records.values():
             # What the index holds: the record as it was before a change that it has not caught up with.
             properties = record.properties if record.updated <= settled else record.before
             gone = record.archived is not None and record.archived <= settled
-            if (
-                properties is not None
-                and not gone
-                and searching.matches(kind, properties, body.get("filterGroups", []))
-            ):
+            if properties is not None and not gone and matches(properties):
                 found.append((record, properties))
         for one in body.get("sorts") or [{"propertyName": kind.created}]:
             name = one["propertyName"] if isinstance(one, dict) else one.lstrip("-")

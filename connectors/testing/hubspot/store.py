@@ -106,6 +106,14 @@ class Kind:
     properties: dict[str, Property] = field(default_factory=dict)
     records: dict[int, Record] = field(default_factory=dict)
 
+    _ids: list[int] = field(default_factory=list)
+
+    def ids(self) -> list[int]:
+        """Return the ids of all records in their order."""
+        if len(self._ids) != len(self.records):
+            self._ids = sorted(self.records)
+        return self._ids
+
     def declare(self, *properties: Property) -> None:
         """Give it properties."""
         self.properties.update((one.name, one) for one in properties)
@@ -252,6 +260,7 @@ class Store:
     def purge(self, name: str, id: int) -> None:  # noqa: A002
         """Delete a record for good, as GDPR asks."""
         del self.kinds[name].records[id]
+        self.kinds[name]._ids = []
 
     def link(
         self, near: str, near_id: int, far: str, far_id: int, *, type_id: int = 1, label: str | None = None
