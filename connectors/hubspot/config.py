@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from connectors.http import HttpConfig
-from runner.units import Duration
 
 BASE = "https://api.hubapi.com"
 
@@ -29,8 +27,8 @@ class HubSpotConfig(HttpConfig):
     archived: bool = Field(True, description="read deleted records too, marked in the column archived")
     numbers: Literal["decimal", "double", "text"] = Field("decimal", description="how number properties arrive")
     window: int = Field(10_000, ge=1, le=10_000, description="changed records that are read as one part")
+    children: bool = Field(True, description="read a deal or an order again whose line items changed")
     search_rate: float = Field(5.0, gt=0, description="searches a second")
-    lag: Duration = Field(timedelta(minutes=15), description="how far the search index may be behind")
 
     @model_validator(mode="after")
     def _one_login(self) -> HubSpotConfig:

@@ -6,8 +6,10 @@ Facts: developers.hubspot.com, "Properties" (GET /crm/v3/properties/{object}), "
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +17,8 @@ import pyarrow as pa
 from connectors.http import Http
 from connectors.hubspot.config import HubSpotConfig
 from connectors.hubspot.values import TIME, column
-from runner.errors import PermissionMissing, TableMissing
+from connectors.patterns import own_names, pattern
+from runner.errors import PermissionMissing, TableMissing, UsageError
 from runner.job import is_exact, matches
 from runner.source import Column, Table
 from runner.tasks import task_group
@@ -68,6 +71,8 @@ async def discover(http: Http, config: HubSpotConfig, patterns: Sequence[str]) -
             custom, custom_refused = {}, error
         paths.update(custom)
         wanted += [name for name in custom if name not in wanted and _is_wanted(name, patterns)]
+    for word, name in own_names(SCHEMA, patterns).items():
+        paths.setdefault(word, name)
     found: dict[str, Table] = {}
 
     async def describe(name: str) -> None:
@@ -122,28 +127,30 @@ async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, 
     history = [one.partition(".")[2] for one in config.history if one.partition(".")[0] == base]
     if base == name or not history or base not in paths:
         return None
-    natives = await _properties(http, paths[base])
+    path = paths[base]
+    natives = await _properties(http, path)
     if unknown := [one for one in history if one not in natives]:
-        raise TableMissing(f"history: {base} has no property {unknown[0]!r}.")
+        raise UsageError(
+            f"history: {base} has no property {unknown[0]!r}.", guidance="Correct `history:` of the source."
+        )
+    known = _defaults(path, set(natives))
     return Table(
         SCHEMA,
         name,
         _HISTORY,
         ("id", "property", "timestamp", "ordinal"),
         indexed=(CHANGED,),
-        detail={
-            "part": "history",
-            "object": paths[base],
-            "modified": _modified(natives, paths[base]),
-            "history": history,
-        },
-        defaults={"cursor": CHANGED, "lag": _lag(config)},
+        detail={"part": "history", "object": path, "modified": known.get("cursor"), "history": history},
+        defaults={"cursor": CHANGED, **({"lag": known["lag"]} if "lag" in known else {})},
     )
 
 
 async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Table:
     described = await _properties(http, path)
-    modified, created = _modified(described, path), _created(described)
+    defaults = _defaults(path, {ID.name, *OWN, *described})
+    if not config.archived:
+        defaults.pop("deletes", None)
+    modified, created = defaults.get("cursor"), _created(described)
     columns, renamed = [ID], {}
     for one in described.values():
         own = one["name"] if one["name"] not in (ID.name, *OWN) else f"property_{one['name']}"
@@ -152,18 +159,16 @@ async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Ta
         native, required = str(one.get("type") or "string"), one["name"] in (modified, created)
         label = one.get("label") or None
         columns.append(column(own, native, numbers=config.numbers, label=label, required=required))
-    defaults: dict[str, Any] = {}
-    if modified:
-        defaults = {"cursor": modified, "lag": _lag(config)}
-    if config.archived:
-        defaults["deletes"] = {"column": "archived"}
+    detail = {"part": "object", "object": path, "modified": modified, "created": created, "renamed": renamed}
+    if config.children and modified:
+        detail["children"] = await _children(http, path)
     return Table(
         SCHEMA,
         name,
         (*columns, *OWN.values()),
         (ID.name,),
         indexed=tuple(one for one in (modified, created) if one),
-        detail={"part": "object", "object": path, "modified": modified, "created": created, "renamed": renamed},
+        detail=detail,
         defaults=defaults,
     )
 
@@ -173,14 +178,25 @@ async def _properties(http: Http, path: str) -> dict[str, Any]:
     return {str(one["name"]): one for one in reply.data["results"] if not one.get("archived")}
 
 
-def _modified(properties: dict[str, Any], path: str) -> str | None:
-    names = ["hs_lastmodifieddate", "lastmodifieddate"]
-    return next((one for one in (reversed(names) if path == "contacts" else names) if one in properties), None)
+def _defaults(path: str, columns: set[str]) -> dict[str, Any]:
+    """Return the keys of a table entry that are right for an object, as JSON."""
+    found = pattern(SCHEMA, path).defaults(columns)
+    if isinstance(lag := found.get("lag"), timedelta):
+        found["lag"] = f"{int(lag.total_seconds())}s"
+    return found
+
+
+async def _children(http: Http, path: str) -> dict[str, str]:
+    """Return the objects whose changes are changes of this one, and by which property each is searched."""
+    found: dict[str, str] = {}
+    for child in pattern(SCHEMA, path).children:
+        # Who may not read the lines may still read the header.
+        with contextlib.suppress(PermissionMissing, TableMissing):
+            natives = await _properties(http, child)
+            if cursor := _defaults(child, set(natives)).get("cursor"):
+                found[child] = str(cursor)
+    return found
 
 
 def _created(properties: dict[str, Any]) -> str | None:
     return next((one for one in ("hs_createdate", "createdate") if one in properties), None)
-
-
-def _lag(config: HubSpotConfig) -> str:
-    return f"{int(config.lag.total_seconds())}s"

@@ -82,6 +82,36 @@ class Records:
             if rest is None:
                 return
 
+    async def headers(self, position: Mapping[str, Any]) -> AsyncIterator[Page]:
+        """Yield the records whose children changed: a page of children at a time, by id."""
+        child, last = str(position["child"]), position.get("last")
+        cursor = self._scan.table.detail["children"][child]
+        while True:
+            above = [{"propertyName": ID, "operator": "GT", "value": str(last)}] if last is not None else []
+            body = page_body([*between(cursor, position["low"], None), *above], [ID])
+            reply = await self._searches.send(child, body or {})
+            children = reply.data["results"]
+            self._advance(children, last)
+            ids = await self._headers_of(child, [str(one["id"]) for one in children])
+            rest = None
+            if children and (reply.data.get("paging") or {}).get("next"):
+                last = str(children[-1]["id"])
+                rest = {**position, "last": last}
+            yield Page(self._all(await self._read(ids)), rest)
+            if rest is None:
+                return
+
+    async def _headers_of(self, child: str, ids: Sequence[str]) -> list[str]:
+        """Return the records that children are associated with."""
+        found: set[str] = set()
+        pending = [{"id": one} for one in ids]
+        while pending:
+            path = f"/crm/v4/associations/{child}/{self._path}/batch/read"
+            data = (await self._http.post(path, json={"inputs": pending[:_LINKS]}, idempotent=True)).data
+            found.update(row["to_id"] for one in data["results"] for row in _links(one))
+            pending = [*_follow(data), *pending[_LINKS:]]
+        return sorted(found, key=int)
+
     def _advance(self, records: Sequence[Mapping[str, Any]], last: str | None) -> None:
         """Refuse a page that is not in the order of its ids: what comes next would leave records out."""
         ids = [int(one["id"]) for one in records]
@@ -183,16 +213,19 @@ async def linked(http: Http, scan: Scan, position: Mapping[str, Any]) -> AsyncIt
         if pending:
             path = f"/crm/v4/associations/{near}/{far}/batch/read"
             data = (await http.post(path, json={"inputs": pending[:_LINKS]}, idempotent=True)).data
-            for one in data["results"]:
-                rows += _links(one)
-                cursor = ((one.get("paging") or {}).get("next") or {}).get("after")
-                if cursor is not None:
-                    follow.append({"id": str(one["from"]["id"]), "after": str(cursor)})
+            rows += [row for one in data["results"] for row in _links(one)]
+            follow = _follow(data)
         pending = [*follow, *pending[_LINKS:]]
         rest = {"part": "links", "after": after, "more": more, "pending": pending} if pending or more else None
         yield Page(rows, rest)
         if rest is None:
             return
+
+
+def _follow(data: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what a batch has not shown yet of its records."""
+    cursors = ((one, ((one.get("paging") or {}).get("next") or {}).get("after")) for one in data["results"])
+    return [{"id": str(one["from"]["id"]), "after": str(after)} for one, after in cursors if after is not None]
 
 
 def _links(one: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -119,6 +119,12 @@ class HubSpotSession(ApiSession):
         ]
         if self._archived(scan):
             found.append(one(len(found), {"part": "archived", "after": None}))
+        if low is not None and high is None and scan.where is None and cursor == scan.table.detail["modified"]:
+            children = scan.table.detail.get("children") or {}
+            found += [
+                one(len(found) + number, {"part": "child", "child": child, "low": low})
+                for number, child in enumerate(children)
+            ]
         return found
 
     async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
@@ -127,7 +133,8 @@ class HubSpotSession(ApiSession):
             walk = linked(self.http, scan, position)
         else:
             records = Records(self.http, self._searches, scan, archived=self._archived(scan))
-            walk = records.changed(position) if position["part"] == "changed" else records.listed(position)
+            parts = {"changed": records.changed, "child": records.headers}
+            walk = parts.get(str(position["part"]), records.listed)(position)
         async for page in walk:
             yield page
 

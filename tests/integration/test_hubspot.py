@@ -309,7 +309,11 @@ def test_duplicate_pages_are_one(team: Team, hubspot: Moving) -> None:
     team.job("hubspot.contacts:")
     page = {
         "results": [
-            {"id": str(one), "properties": {"email": "old@example.com", "lastmodifieddate": "2025-01-01T00:00:00.000Z"}}
+            {
+                "id": str(one),
+                "properties": {"email": "old@example.com", "lastmodifieddate": "2025-01-01T00:00:00.000Z"},
+                "createdAt": "2025-01-01T00:00:00.000Z",
+            }
             for one in ids[40:110]
         ],
         "paging": {"next": {"after": str(ids[0]), "link": ""}},
@@ -485,6 +489,46 @@ def test_associations_are_a_table(project: Project, cli: Cli) -> None:
         assert len(team.rows("from_id", "contacts_to_companies")) == 117
 
 
+@pytest.mark.parametrize(
+    ("word", "kind", "name"), [("Deal", "deals", "dealname"), ("Order", "orders", "hs_order_name")]
+)
+def test_a_changed_line_reads_its_header_again(team: Team, hubspot: Moving, word: str, kind: str, name: str) -> None:
+    headers = [hubspot.store.add(kind, {name: f"h{number}"}) for number in range(3)]
+    lines = [hubspot.store.add("line_items", {"quantity": "1"}) for _ in headers]
+    for header, line in zip(headers, lines, strict=True):
+        hubspot.store.link("line_items", line, kind, header)
+    team.job(f"hubspot.{word}:")
+    team.run()
+    for header in headers:
+        hubspot.store.kinds[kind].records[header].properties[name] = "computed anew"
+    hubspot.go(hours=1)
+    hubspot.store.change("line_items", lines[1], quantity="2")
+    team.run()
+    assert team.rows(name, word.lower()) == [("computed anew",), ("h0",), ("h2",)]
+    hubspot.gate.scopes = {f"crm.objects.{kind}.read"}
+    team.run()
+
+
+def test_objects_go_by_the_words_that_people_use(team: Team, hubspot: Moving) -> None:
+    fill(hubspot, 3)
+    fill(hubspot, 2, "companies", name="Acme")
+    team.job("hubspot.Customer:", "hubspot.Company: {as: firms}")
+    team.run()
+    assert team.rows("count(*)", "customer") == [(3,)]
+    assert team.rows("count(*)", "firms") == [(2,)]
+
+
+def test_a_property_that_is_new_becomes_a_column(team: Team, hubspot: Moving) -> None:
+    ids = fill(hubspot, 3)
+    team.job("hubspot.contacts:")
+    team.run()
+    hubspot.go(hours=1)
+    hubspot.store.kinds["contacts"].declare(Property("tier"))
+    hubspot.store.change("contacts", ids[0], tier="gold")
+    team.run()
+    assert team.rows("tier") == [("gold",), (None,), (None,)]
+
+
 def test_former_values_are_a_table(team: Team, hubspot: Moving) -> None:
     ids = fill(hubspot, 60)
     hubspot.go(hours=1)
@@ -513,6 +557,11 @@ def test_former_values_are_a_table(team: Team, hubspot: Moving) -> None:
     assert team.rows("count(*)", "contacts_history") == [(63,)]
     assert hubspot.count(_LIST + ".*archived=false") == 0
     assert hubspot.count("batch/read") == 1
+
+
+def test_a_history_that_is_none_is_said_so(team: Team, hubspot: Moving) -> None:
+    team.job("hubspot.contacts_history:", source=", history: [contacts.nope]")
+    assert "history: contacts has no property 'nope'" in team.run(code=2).err
 
 
 def test_a_condition_is_hubspots_own_filter(team: Team, hubspot: Moving) -> None:
