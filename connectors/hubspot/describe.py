@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -55,11 +55,16 @@ _LINKS = (
     Column("type_id", pa.int64(), nullable=False, native="int"),
     Column("label", pa.string(), native="string"),
 )
+Count = Callable[[str], Awaitable[int]]
 _LINK_NAME = re.compile(r"(.+)_to_(.+)")
 
 
-async def discover(http: Http, config: HubSpotConfig, patterns: Sequence[str]) -> list[Table]:
-    """Return what the patterns name; associations where they are configured or named outright."""
+async def discover(http: Http, config: HubSpotConfig, patterns: Sequence[str], count: Count) -> list[Table]:
+    """Return what the patterns name; associations and objects of other kinds where they are named outright.
+
+    Args:
+        count: Returns how many records an object has.
+    """
     wanted = [name for name in _named(config, patterns) if _is_wanted(name, patterns)]
     paths: dict[str, str] = {name: name for name in OBJECTS}
     custom_refused: PermissionMissing | None = None
@@ -77,15 +82,15 @@ async def discover(http: Http, config: HubSpotConfig, patterns: Sequence[str]) -
 
     async def describe(name: str) -> None:
         try:
-            table = await _table(http, config, name, paths)
+            table = await _table(http, config, name, paths, count)
         except PermissionMissing as error:
             table = Table(SCHEMA, name, (), readable=False, comment=error.message)
         except TableMissing:
-            return
-        if table is not None:
-            found[name] = table
-        elif custom_refused is not None:
-            found[name] = Table(SCHEMA, name, (), readable=False, comment=custom_refused.message)
+            # It may be a custom object that we may not see.
+            if custom_refused is None:
+                return
+            table = Table(SCHEMA, name, (), readable=False, comment=custom_refused.message)
+        found[name] = table
 
     async with task_group() as group:
         for name in wanted:
@@ -113,21 +118,25 @@ def _bases(names: Sequence[str]) -> set[str]:
     return bases
 
 
-async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, str]) -> Table | None:
-    """Describe a table; None where the account has no such object."""
-    if name in paths:
-        return await _object(http, config, name, paths[name])
-    if link := _LINK_NAME.fullmatch(name):
-        near, far = (paths.get(one) for one in link.groups())
-        if near and far:
-            key = ("from_id", "to_id", "category", "type_id")
-            return Table(SCHEMA, name, _LINKS, key, detail={"part": "links", "object": near, "to": far})
-        return None
+async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, str], count: Count) -> Table:
+    """Describe a table.
+
+    Raises:
+        TableMissing: The account has no such object.
+    """
+    link = _LINK_NAME.fullmatch(name)
+    if name not in paths and link:
+        ends = [paths.get(one, one) for one in link.groups()]
+        for one in ends:
+            if one not in paths.values():
+                await _properties(http, one)
+        key = ("from_id", "to_id", "category", "type_id")
+        return Table(SCHEMA, name, _LINKS, key, detail={"part": "links", "object": ends[0], "to": ends[1]})
     base = name.removesuffix("_history")
     history = [one.partition(".")[2] for one in config.history if one.partition(".")[0] == base]
-    if base == name or not history or base not in paths:
-        return None
-    path = paths[base]
+    if name in paths or base == name or not history:
+        return await _object(http, config, name, paths.get(name, name), count)
+    path = paths.get(base, base)
     natives = await _properties(http, path)
     if unknown := [one for one in history if one not in natives]:
         raise UsageError(
@@ -145,7 +154,7 @@ async def _table(http: Http, config: HubSpotConfig, name: str, paths: dict[str, 
     )
 
 
-async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Table:
+async def _object(http: Http, config: HubSpotConfig, name: str, path: str, count: Count) -> Table:
     described = await _properties(http, path)
     defaults = _defaults(path, {ID.name, *OWN, *described})
     if not config.archived:
@@ -167,6 +176,7 @@ async def _object(http: Http, config: HubSpotConfig, name: str, path: str) -> Ta
         name,
         (*columns, *OWN.values()),
         (ID.name,),
+        rows=await count(path),
         indexed=tuple(one for one in (modified, created) if one),
         detail=detail,
         defaults=defaults,

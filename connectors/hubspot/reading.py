@@ -14,9 +14,9 @@ from urllib.parse import quote
 from connectors.api import Page
 from connectors.http import Http
 from connectors.hubspot.rows import Rows
-from connectors.hubspot.searches import ID, Searches, between, bounds, condition, page_body
+from connectors.hubspot.searches import ID, Searches, between, bounds, condition, is_long, page_body
 from connectors.hubspot.values import milliseconds
-from runner.errors import TableChanged
+from runner.errors import RequestRefused, TableChanged
 from runner.source import Scan
 
 _LIST, _WITH_HISTORY = 100, 50
@@ -65,10 +65,10 @@ class Records:
         fixed = [*condition(self._scan), *between(searched(self._scan, cursor), low, high)]
         while True:
             above = [{"propertyName": ID, "operator": "GT", "value": str(last)}] if last is not None else []
-            body = None if self._rows.history else page_body([*fixed, *above], self._rows.properties)
-            whole = body is not None
-            if body is None:
-                body = page_body([*fixed, *above], [ID]) or {}
+            body = page_body([*fixed, *above], self._rows.properties)
+            whole = not self._rows.history and not is_long(body)
+            if not whole:
+                body = page_body([*fixed, *above], [ID])
             reply = await self._searches.send(self._path, body)
             records = reply.data["results"]
             self._advance(records, last)
@@ -89,7 +89,7 @@ class Records:
         while True:
             above = [{"propertyName": ID, "operator": "GT", "value": str(last)}] if last is not None else []
             body = page_body([*between(cursor, position["low"], None), *above], [ID])
-            reply = await self._searches.send(child, body or {})
+            reply = await self._searches.send(child, body)
             children = reply.data["results"]
             self._advance(children, last)
             ids = await self._headers_of(child, [str(one["id"]) for one in children])
@@ -134,7 +134,13 @@ class Records:
             params.append(("properties", self._rows.properties[-1]))
         if after is not None:
             params.append(("after", after))
-        data = (await self._http.get(f"/crm/v3/objects/{self._path}", params=params)).data
+        try:
+            data = (await self._http.get(f"/crm/v3/objects/{self._path}", params=params)).data
+        except RequestRefused as error:
+            if after is None:
+                raise
+            # All but the cursor was good for the first page.
+            raise TableChanged(error.message, table=self._scan.table.qualified) from error
         records = data["results"]
         if not direct:
             records = await self._read([str(one["id"]) for one in records], archived=archived)

@@ -22,7 +22,6 @@ from runner.source import Scan
 PAGE = 200
 LONGEST = 3_000
 ID = "hs_object_id"
-_SPARE = 64
 # Nothing in HubSpot is older than HubSpot.
 _FIRST = 1_136_073_600_000
 # No more windows than that: where one moment holds more records than fit, there is nothing to split.
@@ -56,7 +55,9 @@ class Searches:
 
     async def count(self, path: str, filters: Sequence[dict[str, Any]]) -> int:
         """Return how many records match."""
-        body = {"filterGroups": [{"filters": list(filters)}], "limit": 1, "properties": [ID]}
+        body: dict[str, Any] = {"limit": 1, "properties": [ID]}
+        if filters:
+            body["filterGroups"] = [{"filters": list(filters)}]
         return int((await self.send(path, body)).data["total"])
 
     async def windows(
@@ -95,15 +96,19 @@ def between(cursor: str, low: int | None, high: int | None) -> list[dict[str, An
     ]
 
 
-def page_body(filters: Sequence[dict[str, Any]], properties: Sequence[str]) -> dict[str, Any] | None:
-    """Return the body of a page's search; None where it would be longer than HubSpot takes."""
-    body = {
+def page_body(filters: Sequence[dict[str, Any]], properties: Sequence[str]) -> dict[str, Any]:
+    """Return the body of a page's search."""
+    return {
         "filterGroups": [{"filters": list(filters)}],
         "sorts": [{"propertyName": ID, "direction": "ASCENDING"}],
         "properties": list(properties),
         "limit": PAGE,
     }
-    return body if len(json.dumps(body)) + _SPARE <= LONGEST else None
+
+
+def is_long(body: dict[str, Any]) -> bool:
+    """Tell whether a body is longer than a search takes."""
+    return len(json.dumps(body)) > LONGEST
 
 
 def bounds(scan: Scan) -> tuple[int | None, int | None]:

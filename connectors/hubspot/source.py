@@ -6,6 +6,7 @@ changed in windows of the cursor, each of no more than 10,000 records, and looks
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from connectors.hubspot.describe import discover
 from connectors.hubspot.reading import Records, linked, searched
 from connectors.hubspot.searches import Searches, bounds, condition
 from connectors.hubspot.values import TIME, mark
-from runner.errors import PermissionMissing, RequestRefused
+from runner.errors import PermissionMissing, RequestRefused, TableMissing
 from runner.source import NOTHING, Chunk, Mark, Position, Scan, Table, make_chunk
 
 _NOTE = (
@@ -71,7 +72,13 @@ class HubSpotSession(ApiSession):
         self._searches = Searches(http, config.search_rate, config.window)
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
-        return await discover(self.http, self._config, patterns)
+        return await discover(self.http, self._config, patterns, self._count)
+
+    async def _count(self, path: str) -> int:
+        """Return about how many records an object has; some kinds cannot be searched."""
+        with contextlib.suppress(RequestRefused, TableMissing, PermissionMissing):
+            return await self._searches.count(path, [])
+        return 0
 
     async def high_water(self, scan: Scan) -> Mark | None:
         assert scan.window is not None
@@ -107,8 +114,10 @@ class HubSpotSession(ApiSession):
             )
         if low is None and high is None:
             # One walk by id, so that a record that changes meanwhile is neither missed nor met twice.
-            position = {"low": None, "high": None, "last": None}
-            return [one(0, {"part": "changed", **position} if scan.where else {"part": "listed"})]
+            walk: dict[str, object] = {"part": "listed"}
+            if scan.where:
+                walk = {"part": "changed", "low": None, "high": None}
+            return [one(0, walk, scan.table.rows)]
         assert scan.window is not None
         cursor = _checked(scan, scan.window.cursor)
         now = int(self.http.clock.now().timestamp() * 1000)

@@ -304,6 +304,27 @@ def test_what_changes_while_pages_are_read_is_not_lost(team: Team, hubspot: Movi
     assert team.rows("count(*), count(distinct id)") == [(706, 706)]
 
 
+def test_a_cursor_that_is_not_known_any_more_begins_the_table_again(team: Team, hubspot: Moving) -> None:
+    fill(hubspot, 350)
+    team.job("hubspot.contacts:")
+    body = {"status": "error", "message": "after is not a cursor", "category": "VALIDATION_ERROR"}
+    hubspot.fail("status", _LIST + ".*after=", status=400, body=body, after=1)
+    assert "after is not a cursor" in team.run().err
+    assert team.rows() == team.expected()
+
+
+def test_what_is_deleted_for_good_is_found_by_comparing(team: Team, hubspot: Moving) -> None:
+    ids = fill(hubspot, 250)
+    team.job("hubspot.contacts: {deletes: compare}")
+    team.run()
+    hubspot.go(hours=1)
+    hubspot.store.purge("contacts", ids[3])
+    hubspot.store.archive("contacts", ids[4])
+    team.run()
+    gone = team.project.query("select id from raw.contacts where _deleted_at is not null order by 1")
+    assert gone == [(str(one),) for one in ids[3:5]]
+
+
 def test_duplicate_pages_are_one(team: Team, hubspot: Moving) -> None:
     ids = fill(hubspot, 150)
     team.job("hubspot.contacts:")
@@ -333,9 +354,9 @@ def test_a_search_out_of_order_is_read_anew(team: Team, hubspot: Moving) -> None
         hubspot.store.change("contacts", one, firstname="x")
     records = [{"id": str(one), "properties": {}} for one in (ids[7], ids[2])]
     page = {"total": 300, "results": records, "paging": {"next": {"after": "2"}}}
-    # The first two searches are the mark and the count.
-    hubspot.fail("body", _SEARCH, body=page, after=2)
-    team.run()
+    # The first searches are the estimate, the mark and the count.
+    hubspot.fail("body", _SEARCH, body=page, after=3)
+    assert "not in the order of the ids" in team.run().err
     assert team.project.query("select count(*) from raw.contacts where firstname = 'x'") == [(300,)]
 
 
@@ -370,7 +391,7 @@ def test_a_fault_costs_no_row(team: Team, hubspot: Moving, path: str, kind: Any,
     hubspot.go(hours=1)
     for one in ids:
         hubspot.store.change("contacts", one, email=f"again{one}@example.com")
-    hubspot.fail(kind, path, after=1, **more)
+    hubspot.fail(kind, path, after=2 if path == _SEARCH else 1, **more)
     team.run()
     assert team.rows() == team.expected()
     assert hubspot.faults[0].times == 0, "it did not strike"
