@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -684,6 +685,20 @@ async def test_searches_keep_their_own_pace() -> None:
                 await session._searches.count("contacts", [])
         assert server.count(status=429) == 0
     assert 2.0 < clock.monotonic() < 2.5
+
+
+def test_the_job_to_start_from_runs(team: Team, hubspot: Moving) -> None:
+    people, firms = fill(hubspot, 4), fill(hubspot, 2, "companies", name="Acme")
+    hubspot.store.link("contacts", people[0], "companies", firms[0])
+    hubspot.store.add("deals", {"dealname": "One", "dealstage": "won"})
+    job = Path(__file__).parents[2].joinpath("orchestra", "jobs", "hubspot.yml").read_text("utf-8")
+    team.project.job(job.replace("  type: hubspot\n", '  type: hubspot\n  base_url: "${HUBSPOT_URL}"\n'))
+    team.run()
+    assert team.project.query("select email from raw_hubspot.contacts order by 1")[0] == ("c0@example.com",)
+    assert team.project.query("select from_id, to_id from raw_hubspot.contacts_to_companies") == [
+        (str(people[0]), str(firms[0]))
+    ]
+    assert team.project.query("select value from raw_hubspot.deals_history") == [("won",)]
 
 
 async def test_doctor_says_what_can_be_read(hubspot: Moving) -> None:
