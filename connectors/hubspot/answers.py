@@ -6,6 +6,7 @@ guidelines" (limits, headers, the body of a 429; the daily limit is reset at mid
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -94,14 +95,22 @@ class Pace:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
+        self._answered: deque[float] = deque()
 
     def judge(self, reply: Reply) -> RunnerError | None:
         """Look at an answer's headers, then judge it; search has no such headers."""
+        now = self._requests.clock.monotonic()
+        self._answered.append(now)
         most, left = _number(reply, "Max"), _number(reply, "Remaining")
-        interval = (_number(reply, "Interval-Milliseconds") or 10_000) / 1000
-        if most and left is not None and left <= most * _RESERVE:
-            # The window rolls: what was sent a tenth of it ago is forgotten by then.
-            self._requests.limits.pause.request(interval if left == 0 else interval / 10)
+        if most and left is not None:
+            interval = (_number(reply, "Interval-Milliseconds") or 10_000) / 1000
+            while self._answered[0] <= now - interval:
+                self._answered.popleft()
+            under_way = self._requests.limits.concurrency.limit
+            if left <= max(most * _RESERVE, under_way):
+                # The window rolls: it is waited until a part of what we sent is forgotten, and not all of it.
+                freed = min(len(self._answered), max(1, most // 4))
+                self._requests.limits.pause.request(self._answered[freed - 1] + interval - now)
         return judge(reply)
 
 
