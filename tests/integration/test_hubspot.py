@@ -462,11 +462,14 @@ def test_wrong_credentials_stop_the_run_and_are_not_shown(team: Team, login: str
 
 
 @pytest.mark.parametrize(
-    "login", ["history: []", 'access_token: "a", client_id: "b"', 'client_id: "b", client_secret: "c"']
+    "login",
+    ["history: []", 'access_token: "hidden", client_id: "b"', 'client_id: "b", client_secret: "hidden"'],
 )
 def test_a_login_is_whole_or_refused(team: Team, login: str) -> None:
     team.job("hubspot.contacts:", login=login)
-    assert "give access_token, or client_id" in team.run(code=2).err
+    answer = team.run("--debug", code=2)
+    assert "give access_token, or client_id" in answer.err
+    assert "hidden" not in answer.err + answer.out
 
 
 def test_a_missing_scope_is_named_and_the_rest_arrives(team: Team, hubspot: Moving) -> None:
