@@ -37,6 +37,7 @@ def to_batch(
         Undecodable: A value does not fit its column.
     """
     arrays = [_column([row.get(one.name) for row in rows], one, table, special) for one in columns]
+    _refuse_nulls(arrays, columns, table)
     schema = pa.schema([pa.field(one.name, one.type, one.nullable) for one in columns])
     return pa.RecordBatch.from_arrays(arrays, schema=schema) if arrays else pa.record_batch([], schema=schema)
 
@@ -57,8 +58,19 @@ def cast_batch(
             continue
         quick = None if one.json else _cast(given, one.type)
         arrays.append(quick if quick is not None else _column(given.to_pylist(), one, table, special))
+    _refuse_nulls(arrays, columns, table)
     schema = pa.schema([pa.field(one.name, one.type, one.nullable) for one in columns])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _refuse_nulls(arrays: Sequence[pa.Array], columns: Sequence[Column], table: str) -> None:
+    for array, column in zip(arrays, columns, strict=True):
+        if not column.nullable and array.null_count:
+            raise Undecodable(
+                f"{table}: {column.name} is NULL in a row, and the source says that it never is.",
+                guidance="Leave the column out (columns: {name: drop}), or the rows with `where:`.",
+                table=table,
+            )
 
 
 def json_text(value: Any) -> str:
@@ -119,8 +131,8 @@ def _quick(values: list[Any], kind: pa.DataType) -> pa.Array | None:
             return _cast(pa.array(values, pa.string()), kind)
         if pa.types.is_decimal(kind) or pa.types.is_time(kind) or pa.types.is_binary(kind):
             return None
-        if pa.types.is_integer(kind) and any(isinstance(value, bool) for value in values):
-            return None
+        if pa.types.is_integer(kind) and any(type(value) is not int for value in values if value is not None):
+            return None  # Arrow would take 1.5 for 1
         if pa.types.is_floating(kind) and any(isinstance(value, int | Decimal) for value in values):
             return None
         return pa.array(values, kind)

@@ -64,6 +64,8 @@ from runner.verify import Verifier, comparison_key, range_column
 
 _MIN_RESERVE = 2**20
 _REPLANS = 3
+# Columns only ever become wider, so this comes to an end by itself, unless a source breaks its word.
+_WIDENINGS = 100
 _LATE = {
     "incremental": "give the table a lag, or the user pg_monitor",
     "append": "give the user pg_monitor, and read from the primary",
@@ -130,13 +132,15 @@ class Mover:
         slot = self._slots.pop()
         working_on.set(item.name)
         try:
-            changes = 0
+            changes = widenings = 0
             while True:
                 try:
                     await self._attempt(item, slot)
                     return
                 except TableWidened as widened:
-                    # Columns only ever become wider, so this comes to an end.
+                    widenings += 1
+                    if widenings > _WIDENINGS:
+                        raise
                     await self._widen(item, widened)
                 except TableChanged as changed:
                     changes += 1
