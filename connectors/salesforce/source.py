@@ -1,0 +1,317 @@
+"""Sessions of Salesforce: discovery, high-water marks, chunks and pages.
+
+Facts: developer.salesforce.com, REST API Developer Guide: "Describe Global", "sObject Describe", "Query" and "QueryAll"
+(with the recycle bin), "Query Options Header", "Record Count", "Limits"; Salesforce Developer Limits, "API Requests"
+(a cursor lives for two days, and the oldest of ten is closed when one more is opened).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import anyio
+import pyarrow as pa
+
+from connectors.api import ApiSession, ApiSource, Page
+from connectors.http import Http, Reply
+from connectors.http.config import HttpConfig
+from connectors.salesforce import ranges, soql
+from connectors.salesforce.bulk import Jobs
+from connectors.salesforce.config import SalesforceConfig
+from connectors.salesforce.describe import SCHEMA, is_wanted_by_pattern, make_table
+from connectors.salesforce.faults import BulkUnsupported, CursorGone, FieldMissing, judge, usage
+from connectors.salesforce.login import make_login
+from connectors.salesforce.patterns import missing_fields, pattern
+from runner.errors import RequestRefused, RunnerError, SourceDown, StatementTooLong, TableChanged
+from runner.job import is_exact, matches
+from runner.source import Chunk, Mark, Scan, Table, make_chunk
+
+_DESCRIBES = 8
+_DOWNLOADS = 4
+# What one query should read: more is split by ids where the object is large enough to ask where it begins and ends.
+_QUERY_ROWS = 50_000
+_JOB_ROWS = 250_000
+_MOST_PARTS = 64
+
+
+class SalesforceSession(ApiSession):
+    """One opened organisation."""
+
+    def __init__(self, http: Http, config: SalesforceConfig) -> None:
+        super().__init__(http)
+        self._config = config
+        self._path = f"/services/data/v{config.api_version}"
+        self._jobs = Jobs(http, f"{self._path}/jobs/query", config.bulk_rows)
+
+    # Discovery.
+
+    async def discover(self, patterns: Sequence[str]) -> list[Table]:
+        reply = await self.http.get(f"{self._path}/sobjects")
+        summaries = [one for one in _mapping(reply).get("sobjects", ()) if _wanted(one, patterns)]
+        names = [str(one["name"]) for one in summaries]
+        counts = await self._counts(names)
+        described: dict[str, Mapping[str, Any]] = {}
+        turn = anyio.CapacityLimiter(_DESCRIBES)
+
+        async def describe(name: str) -> None:
+            async with turn:
+                described[name] = _mapping(await self.http.get(f"{self._path}/sobjects/{name}/describe"))
+
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(describe, name)
+        return [make_table(self._config, described[name], counts.get(name, 0)) for name in sorted(names)]
+
+    async def _counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Return about how many records objects have; where it cannot be asked, nothing is known."""
+        found: dict[str, int] = {}
+        for start in range(0, len(names), 200):
+            params = {"sObjects": ",".join(names[start : start + 200])}
+            try:
+                reply = await self.http.get(f"{self._path}/limits/recordCount", params=params)
+            except RequestRefused:
+                return found
+            found |= {str(one["name"]): int(one["count"]) for one in _mapping(reply).get("sObjects", ())}
+        return found
+
+    async def limits(self) -> Mapping[str, Any]:
+        """Return what the organisation may still ask for today."""
+        return _mapping(await self.http.get(f"{self._path}/limits"))
+
+    # Before rows are read.
+
+    async def high_water(self, scan: Scan) -> Mark | None:
+        column = scan.table.column(scan.window.cursor) if scan.window else None
+        if column is None:
+            return None
+        conditions = [*soql.where(scan), *([f"{column.name} != null"] if column.nullable else [])]
+        said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        # The first of the sorted ones and not MAX(): that one reads them all, and runs out of time on large objects.
+        found = await self._ask(
+            scan, f"SELECT {column.name} FROM {scan.table.name}{said} ORDER BY {column.name} DESC NULLS LAST LIMIT 1"
+        )
+        records = _records(found)
+        if not records:
+            return None
+        value = str(records[0][column.name])
+        if pa.types.is_timestamp(column.type):
+            value = soql.mark(value)
+        return Mark(value, exact=False)
+
+    async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
+        bulk, count = await self._plan(scan)
+        per_part = min(rows, _JOB_ROWS) if bulk else min(rows, _QUERY_ROWS)
+        parts = min(_MOST_PARTS, math.ceil(count / per_part)) if count else 1
+        cuts = await self._cuts(scan, parts) if parts > 1 else []
+        common: dict[str, Any] = {"bulk": True} if bulk else {}
+        edges = [None, *cuts, None]
+        bounds = [
+            {**common, **({"after": after} if after else {}), **({"until": until} if until else {})}
+            for after, until in itertools.pairwise(edges)
+        ]
+        window = scan.window
+        if window is not None and window.start is not None and window.cursor == "SystemModstamp":
+            children = pattern(scan.table.name).children
+            bounds += [{"child": [child, field]} for child, field in children.items()]
+        share = max(1, count // max(1, len(bounds)))
+        width = max(1, scan.table.bytes // max(1, scan.table.rows))
+        return [
+            make_chunk(scan, number, one, storage=None, rows=share, size=share * width)
+            for number, one in enumerate(bounds)
+        ]
+
+    async def _plan(self, scan: Scan) -> tuple[bool, int]:
+        """Return whether jobs read a scan, and about how many records it has."""
+        config, count = self._config, scan.table.rows
+        large = count >= min(config.bulk_from, _QUERY_ROWS)
+        narrow = scan.where or (scan.window and (scan.window.start or scan.window.end))
+        if large and narrow:
+            count = await self._count(scan)
+        if any(pa.types.is_binary(column.type) for column in scan.columns) or config.bulk == "never":
+            return False, count
+        long = soql.is_long(soql.statement(scan, {}, ordered=True))
+        return config.bulk == "always" or long or count >= config.bulk_from, count
+
+    async def _count(self, scan: Scan) -> int:
+        conditions = soql.where(scan)
+        said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        try:
+            found = await self._ask(scan, f"SELECT COUNT() FROM {scan.table.name}{said}")
+        except StatementTooLong:
+            return scan.table.rows
+        return int(found.get("totalSize", 0))
+
+    async def _cuts(self, scan: Scan, parts: int) -> list[str]:
+        ends = []
+        for order in ("ASC", "DESC"):
+            found = await self._ask(scan, f"SELECT Id FROM {scan.table.name} ORDER BY Id {order} LIMIT 1")
+            ends += [str(one["Id"]) for one in _records(found)]
+        return ranges.split(ends[0], ends[1], parts) if len(ends) == 2 else []
+
+    # Rows.
+
+    async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
+        bounds = chunk.bounds
+        if bounds.get("bulk"):
+            try:
+                job = bounds.get("job") or await self._start(scan, bounds)
+            except BulkUnsupported:
+                if self._config.bulk == "always":
+                    raise
+                bounds = {key: value for key, value in bounds.items() if key != "bulk"}
+            else:
+                async for page in self._jobs.pages(str(job), bounds):
+                    yield page
+                return
+        async for page in self._query(scan, bounds):
+            yield page
+
+    async def _start(self, scan: Scan, bounds: Mapping[str, Any]) -> str:
+        statement = soql.statement(scan, bounds, ordered=False)
+        try:
+            job = await self._jobs.create(statement, self._call(scan))
+        except FieldMissing as error:
+            raise _changed(scan, error) from error
+        await self._jobs.finish(job)
+        return job
+
+    async def _query(self, scan: Scan, bounds: Mapping[str, Any]) -> AsyncIterator[Page]:
+        """Read by id: a cursor that is gone costs nothing, for the next query goes on behind the last id."""
+        rest = dict(bounds)
+        url: str | None = None
+        while True:
+            try:
+                if url is None:
+                    found = await self._ask(scan, soql.statement(scan, rest, ordered=True), batch=True)
+                else:
+                    found = _mapping(await self.http.get(url, headers=self._options))
+            except CursorGone:
+                if url is None:
+                    raise
+                url = None
+                continue
+            records = _records(found)
+            rows = await self._with_bodies(scan, records)
+            if records:
+                rest = {**rest, "after": str(records[-1]["Id"])}
+            url = found.get("nextRecordsUrl")
+            if found.get("done") is not False or not isinstance(url, str):
+                yield Page(rows)
+                return
+            yield Page(rows, rest)
+
+    async def _with_bodies(self, scan: Scan, records: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return records with what their base64 fields lead to."""
+        names = [column.name for column in scan.columns if pa.types.is_binary(column.type)]
+        if not names:
+            return records
+        filled = [dict(one) for one in records]
+        turn = anyio.CapacityLimiter(_DOWNLOADS)
+
+        async def download(row: dict[str, Any], name: str) -> None:
+            async with turn:
+                row[name] = (await self.http.get(str(row[name]))).body
+
+        async with anyio.create_task_group() as group:
+            for row in filled:
+                for name in names:
+                    if row.get(name) is not None:
+                        group.start_soon(download, row, name)
+        return list(filled)
+
+    @property
+    def _options(self) -> dict[str, str]:
+        return {"Sforce-Query-Options": f"batchSize={self._config.batch_size}"}
+
+    async def _ask(self, scan: Scan, statement: str, *, batch: bool = False) -> Mapping[str, Any]:
+        if soql.is_long(statement):
+            raise RequestRefused(
+                f"The query of {scan.table.name} is too long for an address.",
+                guidance="Drop columns (columns: {name: drop}), or let jobs read it (bulk: auto).",
+            )
+        headers = self._options if batch else None
+        try:
+            reply = await self.http.get(f"{self._path}/{self._call(scan)}", params={"q": statement}, headers=headers)
+        except FieldMissing as error:
+            raise _changed(scan, error) from error
+        found = _mapping(reply)
+        if not isinstance(found.get("records"), list):
+            raise SourceDown(f"{reply.where} answered without records.")
+        return found
+
+    @staticmethod
+    def _call(scan: Scan) -> str:
+        """Return query, or queryAll where records of the recycle bin are wanted: with the field that marks them."""
+        marked = any(column.name == "IsDeleted" for column in scan.columns)
+        return "queryAll" if marked and scan.present != "IsDeleted" else "query"
+
+
+class SalesforceSource(ApiSource):
+    """An organisation of Salesforce."""
+
+    kind: ClassVar[str] = SCHEMA
+    config_model: ClassVar[type[HttpConfig]] = SalesforceConfig
+    config: SalesforceConfig
+
+    def make_http(self) -> Http:
+        def move(base: str) -> None:
+            http.move(base)
+
+        auth = make_login(self.config, self.requests.clock, move)
+        http = Http(self.config, base=self.config.url, auth=auth, requests=self.requests, judge=judge, usage=usage)
+        return http
+
+    def make_session(self, http: Http, epoch: int) -> SalesforceSession:
+        return SalesforceSession(http, self.config)
+
+    async def examine(self, session: ApiSession, tables: Sequence[Table]) -> list[tuple[str, str, str]]:
+        assert isinstance(session, SalesforceSession)
+        found = [_look(table) for table in tables]
+        limits = await session.limits()
+        for name, what in (("DailyApiRequests", "calls"), ("DailyBulkV2QueryJobs", "jobs of the Bulk API")):
+            most, left = (int(limits.get(name, {}).get(key, 0)) for key in ("Max", "Remaining"))
+            if most:
+                level = "warn" if left < most // 20 else "ok"
+                found.append([(level, f"{left:,} of {most:,} {what} of the day are left", "Set limits.quota.")])
+        return [one for some in found for one in some]
+
+
+def _look(table: Table) -> list[tuple[str, str, str]]:
+    found = []
+    names = {column.name for column in table.columns}
+    if not table.readable:
+        found.append(("fail", f"{table.qualified} cannot be queried", "Exclude it, or grant Read on it."))
+    missing = missing_fields(table.name, names)
+    if missing:
+        advice = "Grant Read on them (field-level security) by a permission set of the source's user."
+        found.append(("warn", f"{table.qualified}: {', '.join(missing)} cannot be seen", advice))
+    left = table.detail.get("left_out") or []
+    if left:
+        found.append(("ok", f"{table.qualified}: not read: {', '.join(left)}", ""))
+    return found
+
+
+def _wanted(summary: Mapping[str, Any], patterns: Sequence[str]) -> bool:
+    qualified = f"{SCHEMA}.{summary.get('name')}"
+    hits = [one for one in patterns if matches(one, qualified)]
+    return any(is_exact(one) for one in hits) or (bool(hits) and is_wanted_by_pattern(summary))
+
+
+def _mapping(reply: Reply) -> Mapping[str, Any]:
+    if not isinstance(reply.data, Mapping):
+        raise SourceDown(f"{reply.where} answered with something else than an object.")
+    return reply.data
+
+
+def _records(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(found.get("records") or ())
+
+
+def _changed(scan: Scan, error: RunnerError) -> RunnerError:
+    """Return the error that a missing field is: of a column it means that the object changed."""
+    if any(f"'{column.name}'" in error.message for column in scan.columns):
+        return TableChanged(error.message, guidance=error.advice, table=scan.table.qualified)
+    return error
