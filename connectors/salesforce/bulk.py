@@ -67,12 +67,16 @@ class Jobs:
             await self._http.clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_WAIT)
 
-    async def pages(self, job: str, bounds: Mapping[str, Any]) -> AsyncIterator[Page]:
-        """Read the results of a job that is done, from the bounds on; then delete it."""
+    async def pages(self, job: str, bounds: Mapping[str, Any], names: set[str]) -> AsyncIterator[Page]:
+        """Read the results of a job that is done, from the bounds on; then delete it.
+
+        Args:
+            names: The columns that they must have.
+        """
         locator, skip = str(bounds.get("locator") or ""), int(bounds.get("skip") or 0)
         common = {**{key: value for key, value in bounds.items() if key not in ("locator", "skip")}, "job": job}
         while True:
-            found = _Set(self._http, f"{self._path}/{job}/results", locator, self._rows)
+            found = _Set(self._http, f"{self._path}/{job}/results", locator, self._rows, names)
             waiting: Page | None = None
             async for batch in found.batches(skip):
                 if waiting is not None:
@@ -99,9 +103,10 @@ class _Set:
         next: The locator of the next set; None for the last.
     """
 
-    def __init__(self, http: Http, url: str, locator: str, rows: int) -> None:
+    def __init__(self, http: Http, url: str, locator: str, rows: int, names: set[str]) -> None:
         self._http = http
         self._url = url
+        self._names = names
         self._params = {"maxRecords": str(rows), **({"locator": locator} if locator else {})}
         self.read = 0
         self.next: str | None = None
@@ -132,6 +137,8 @@ class _Set:
                 raise SourceDown("The job's results do not say where they go on.")
             self.next = None if locator in (_LAST, "") else locator
             async for batch in read_sheet(aiter(body)):
+                if not self._names <= set(batch.schema.names):
+                    raise SourceDown("The job's results lack columns that were asked for.")
                 start = max(0, self.read - seen)
                 seen += batch.num_rows
                 if start < batch.num_rows:

@@ -27,6 +27,9 @@ from runner.secrets import redact
 
 _USED = re.compile(r"api-usage=(\d+)/(\d+)")
 _JOB = re.compile(r"/jobs/query/[A-Za-z0-9]{15,18}")
+_QUERY = re.compile(r"/data/v[\d.]+/query(All)?(/|$)")
+# Results of a job, and what a base64 field leads to.
+_NO_JSON = re.compile(r"/results$|/sobjects/\w+/[A-Za-z0-9]{15,18}/\w+$")
 # The calls of a day are counted over the last 24 hours: some come back within an hour.
 _WAIT = 3600.0
 _UNSUPPORTED = ("not supported by the bulk api", "not supported in bulk query", "bulk queries", "binary fields")
@@ -53,8 +56,10 @@ def judge(reply: Reply) -> RunnerError | None:
     if not code:
         if reply.status == 404 and in_job:
             return TableChanged("The job of the Bulk API is gone: it was deleted, or older than seven days.")
-        if 200 <= reply.status < 300 and reply.data is None and reply.body and not path.endswith("/results"):
+        if 200 <= reply.status < 300 and reply.data is None and reply.body and not _NO_JSON.search(path):
             return SourceDown(f"{reply.where} answered with something that is no JSON.")
+        if reply.status == 200 and _QUERY.search(path) and not _is_page(reply.data):
+            return SourceDown(f"{reply.where} answered with something that is no page of records.")
         return None
     words = f"Salesforce: {message} ({code})"
     if in_job and (reply.status in (404, 409) or "LOCATOR" in code or "locator" in message.lower()):
@@ -103,6 +108,13 @@ def usage(reply: Reply) -> Iterable[Usage]:
     found = _USED.search(reply.header("Sforce-Limit-Info") or "")
     if found:
         yield Usage(int(found[1]), int(found[2]), None)
+
+
+def _is_page(data: Any) -> bool:
+    """Tell whether an answer has records, and says whether and where there are more."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("records"), list):
+        return False
+    return data.get("done") is True or (data.get("done") is False and isinstance(data.get("nextRecordsUrl"), str))
 
 
 def _said(data: Any) -> tuple[str, str]:

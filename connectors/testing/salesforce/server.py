@@ -90,6 +90,7 @@ class Salesforce(Double):
             ("GET", "/sobjects/{name}", self._object),
             ("GET", "/sobjects/{name}/describe", self._describe),
             ("GET", "/sobjects/{name}/{id}", self._record),
+            ("GET", "/sobjects/{name}/{id}/{field}", self._blob),
             ("GET", "/query", self._query),
             ("GET", "/queryAll", self._query),
             ("GET", "/query/{locator}", self._more),
@@ -236,6 +237,15 @@ class Salesforce(Double):
         query = parse(f"SELECT {names} FROM {kind.name}", self.now())
         selected = self.runner.check(query)[1]
         return answer(rendering.record(self.runner, kind, found[1], selected, version))
+
+    async def _blob(self, request: web.Request, version: str) -> web.StreamResponse:
+        kind = self._kind(request)
+        found = self.org.get(request.match_info["id"])
+        field = kind.by_name.get(request.match_info["field"].lower())
+        value = found[1].get(field.name) if found and field and field.type == "base64" else None
+        if not isinstance(value, bytes):
+            raise not_found()
+        return answer(value, headers={"Content-Type": "application/octetstream"})
 
     async def _query(self, request: web.Request, version: str) -> web.StreamResponse:
         if "q" not in request.query:
