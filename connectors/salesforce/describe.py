@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from connectors.patterns import pattern
 from connectors.salesforce.config import SalesforceConfig
-from connectors.salesforce.patterns import pattern
 from runner.source import Column, Table
 
 SCHEMA = "salesforce"
@@ -34,8 +34,12 @@ _ALWAYS = ("Id", "IsDeleted", "CreatedDate", "LastModifiedDate", "SystemModstamp
 _CURSORS = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
 
 
-def make_table(config: SalesforceConfig, described: Mapping[str, Any], rows: int) -> Table:
-    """Return an object as a table."""
+def make_table(config: SalesforceConfig, described: Mapping[str, Any], rows: int, *, word: str) -> Table:
+    """Return an object as a table.
+
+    Args:
+        word: What the job file calls it.
+    """
     name = str(described["name"])
     columns: list[Column] = []
     left: list[str] = []
@@ -49,7 +53,7 @@ def make_table(config: SalesforceConfig, described: Mapping[str, Any], rows: int
     has_id = "Id" in known
     return Table(
         schema=SCHEMA,
-        name=name,
+        name=word,
         columns=tuple(columns),
         primary_key=("Id",) if has_id else (),
         kind="object",
@@ -58,8 +62,8 @@ def make_table(config: SalesforceConfig, described: Mapping[str, Any], rows: int
         indexed=tuple(one for one in _CURSORS if one in known),
         readable=bool(described.get("queryable", True)) and has_id,
         comment=f"not read: {', '.join(left)}" if left else None,
-        detail={"left_out": left},
-        defaults=pattern(name).defaults(known),
+        detail={"object": name, "left_out": left},
+        defaults=pattern(SCHEMA, name).defaults(known),
     )
 
 

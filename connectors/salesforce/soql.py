@@ -58,7 +58,7 @@ def statement(scan: Scan, bounds: Mapping[str, Any], *, ordered: bool) -> str:
     if "until" in bounds:
         conditions.append(f"Id <= {text(bounds['until'])}")
     said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"SELECT {select(scan)} FROM {scan.table.name}{said}{' ORDER BY Id' if ordered else ''}"
+    return f"SELECT {select(scan)} FROM {scan.table.detail['object']}{said}{' ORDER BY Id' if ordered else ''}"
 
 
 def where(scan: Scan, *, child: Sequence[str] | None = None) -> list[str]:

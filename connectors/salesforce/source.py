@@ -18,13 +18,14 @@ import pyarrow as pa
 from connectors.api import ApiSession, ApiSource, Page
 from connectors.http import Http, Reply
 from connectors.http.config import HttpConfig
+from connectors.patterns import own_names, pattern
 from connectors.salesforce import ranges, soql
 from connectors.salesforce.bulk import Jobs
 from connectors.salesforce.config import SalesforceConfig
 from connectors.salesforce.describe import SCHEMA, is_wanted_by_pattern, make_table
 from connectors.salesforce.faults import BulkUnsupported, CursorGone, FieldMissing, judge, usage
 from connectors.salesforce.login import make_login
-from connectors.salesforce.patterns import missing_fields, pattern
+from connectors.salesforce.permissions import missing_fields
 from runner.errors import RequestRefused, RunnerError, SourceDown, StatementTooLong, TableChanged
 from runner.job import is_exact, matches
 from runner.source import Chunk, Mark, Scan, Table, make_chunk
@@ -50,8 +51,11 @@ class SalesforceSession(ApiSession):
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
         reply = await self.http.get(f"{self._path}/sobjects")
-        summaries = [one for one in _mapping(reply).get("sobjects", ()) if _wanted(one, patterns)]
-        names = [str(one["name"]) for one in summaries]
+        words = own_names(SCHEMA, patterns)
+        shown = {str(one["name"]): one for one in _mapping(reply).get("sobjects", ())}
+        named = {name: name for name, one in shown.items() if _wanted(one, patterns)}
+        named |= {word: name for word, name in words.items() if name in shown and word not in shown}
+        names = sorted(set(named.values()))
         counts = await self._counts(names)
         described: dict[str, Mapping[str, Any]] = {}
         turn = anyio.CapacityLimiter(_DESCRIBES)
@@ -63,7 +67,10 @@ class SalesforceSession(ApiSession):
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(describe, name)
-        return [make_table(self._config, described[name], counts.get(name, 0)) for name in sorted(names)]
+        return [
+            make_table(self._config, described[name], counts.get(name, 0), word=word)
+            for word, name in sorted(named.items())
+        ]
 
     async def _counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return about how many records objects have; where it cannot be asked, nothing is known."""
@@ -90,7 +97,7 @@ class SalesforceSession(ApiSession):
         # Of the whole object, whatever its conditions: it bounds what was there when it was asked. The first of the
         # sorted ones and not MAX(): that one reads them all, and runs out of time on large objects.
         order = f"ORDER BY {column.name} DESC NULLS LAST LIMIT 1"
-        found = await self._ask(scan, f"SELECT {column.name} FROM {scan.table.name} {order}")
+        found = await self._ask(scan, f"SELECT {column.name} FROM {_object(scan)} {order}")
         records = _records(found)
         if not records or records[0].get(column.name) is None:
             return None
@@ -112,7 +119,7 @@ class SalesforceSession(ApiSession):
         ]
         window = scan.window
         if window is not None and window.start is not None and window.cursor == "SystemModstamp":
-            children = pattern(scan.table.name).children
+            children = pattern(SCHEMA, _object(scan)).children
             bounds += [{"child": [child, field]} for child, field in children.items()]
         share = max(1, count // max(1, len(bounds)))
         width = max(1, scan.table.bytes // max(1, scan.table.rows))
@@ -136,7 +143,7 @@ class SalesforceSession(ApiSession):
     async def _count(self, scan: Scan) -> int:
         conditions = soql.where(scan)
         said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        statement = f"SELECT COUNT() FROM {scan.table.name}{said}"
+        statement = f"SELECT COUNT() FROM {_object(scan)}{said}"
         if soql.is_long(statement):
             return scan.table.rows
         try:
@@ -148,7 +155,7 @@ class SalesforceSession(ApiSession):
     async def _cuts(self, scan: Scan, parts: int) -> list[str]:
         ends = []
         for order in ("ASC", "DESC"):
-            found = await self._ask(scan, f"SELECT Id FROM {scan.table.name} ORDER BY Id {order} LIMIT 1")
+            found = await self._ask(scan, f"SELECT Id FROM {_object(scan)} ORDER BY Id {order} LIMIT 1")
             ends += [str(one["Id"]) for one in _records(found)]
         return ranges.split(ends[0], ends[1], parts) if len(ends) == 2 else []
 
@@ -282,7 +289,7 @@ def _look(table: Table) -> list[tuple[str, str, str]]:
     names = {column.name for column in table.columns}
     if not table.readable:
         found.append(("fail", f"{table.qualified} cannot be queried", "Exclude it, or grant Read on it."))
-    missing = missing_fields(table.name, names)
+    missing = missing_fields(table.detail["object"], names)
     if missing:
         advice = "Grant Read on them (field-level security) by a permission set of the source's user."
         found.append(("warn", f"{table.qualified}: {', '.join(missing)} cannot be seen", advice))
@@ -296,6 +303,10 @@ def _wanted(summary: Mapping[str, Any], patterns: Sequence[str]) -> bool:
     qualified = f"{SCHEMA}.{summary.get('name')}"
     hits = [one for one in patterns if matches(one, qualified)]
     return any(is_exact(one) for one in hits) or (bool(hits) and is_wanted_by_pattern(summary))
+
+
+def _object(scan: Scan) -> str:
+    return str(scan.table.detail["object"])
 
 
 def _mapping(reply: Reply) -> Mapping[str, Any]:
