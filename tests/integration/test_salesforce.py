@@ -22,6 +22,7 @@ from runner.job import Limits, Retry
 from runner.limits import SourceLimits
 from runner.requests import Requests
 from runner.testing.clock import ManualClock
+from runner.testing.conformance import conformance
 from tests.conftest import Cli, Project
 
 _START = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -498,6 +499,22 @@ def test_a_session_without_the_scope_of_the_api_is_refused(org: Salesforce, proj
     org.sessions.app.scope = "id"
     refused = run("Account", expect=2)
     assert "scope `api`" in " ".join((refused.out + refused.err).split())
+
+
+@pytest.mark.parametrize("bulk", ["never", "always"])
+@pytest.mark.parametrize("name", ["Account", "Shipment"])
+async def test_keeps_what_every_source_keeps(bulk: str, name: str) -> None:
+    with Salesforce(now=Sundial(_START)) as org:
+        org.jobs.polls = 0
+        org.jobs.page = 100
+        _fill(org, 230)
+        for number in range(230):
+            org.org.insert("Shipment__c", Name=f"S{number}", at=_START - timedelta(seconds=number % 7))
+        options = {"instance_url": org.url, "client_id": "3MVG9.app", "client_secret": "s3cret", "batch_size": 200}
+        found = await conformance(lambda: SalesforceSource({**options, "bulk": bulk}), f"salesforce.{name}", small=60)
+        assert found.rows == 230
+        assert found.chunks > 3
+        assert found.mark is not None
 
 
 async def test_a_job_is_asked_for_less_and_less_often() -> None:

@@ -101,7 +101,7 @@ class Org:
     def rows(self, kind: SObject, *, deleted: bool) -> list[Record]:
         """Return the records of an object by id."""
         rows = sorted(self.records[kind.name].items())
-        return [dict(record) for _, record in rows if deleted or not record.get("IsDeleted")]
+        return [record for _, record in rows if deleted or not record.get("IsDeleted")]
 
     def get(self, record_id: str) -> tuple[SObject, Record] | None:
         """Return a record and its object, by an id of 15 or 18 characters."""

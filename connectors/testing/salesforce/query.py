@@ -7,6 +7,7 @@ SOAP API Developer Guide, "ExceptionCode".
 
 from __future__ import annotations
 
+import operator as operators
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,7 +32,14 @@ _KINDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*NUMBERS, "int", "long"), ("number",)),
 }
 _TYPE_NAMES = {"datetime": "dateTime", "text": "string"}
+_ORDERED: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operators.lt,
+    "<=": operators.le,
+    ">": operators.gt,
+    ">=": operators.ge,
+}
 Path = tuple[Field, ...]
+_Test = Callable[[Record], bool]
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,8 @@ class Runner:
     def run(self, query: Query, *, deleted: bool) -> Found:
         """Return what a query finds; deleted: also in the recycle bin."""
         kind, selected = self.check(query)
-        rows = [row for row in self.org.rows(kind, deleted=deleted) if self._holds(kind, row, query.where, query)]
+        holds = self._test(kind, query.where, query, deleted)
+        rows = [row for row in self.org.rows(kind, deleted=deleted) if holds(row)]
         for order in reversed(query.order):
             path = self._path(kind, order.path, query)
             with_value = [row for row in rows if self.follow(row, path) is not None]
@@ -234,21 +243,27 @@ class Runner:
                     "INVALID_QUERY_FILTER_OPERATOR", f"{_mark(query, one.path)}invalid ID field: {value.value}"
                 )
 
-    def _holds(self, kind: SObject, row: Record, where: Comparison | Logic | None, query: Query) -> bool:
+    def _test(self, kind: SObject, where: Comparison | Logic | None, query: Query, deleted: bool) -> _Test:
+        """Return what tells whether a condition holds for a row."""
         if where is None:
-            return True
+            return lambda row: True
         if isinstance(where, Logic):
-            parts = (self._holds(kind, row, part, query) for part in where.parts)
+            parts = [self._test(kind, part, query, deleted) for part in where.parts]
             if where.operator == "not":
-                return not next(parts)
-            return all(parts) if where.operator == "and" else any(parts)
+                return lambda row: not parts[0](row)
+            whole = all if where.operator == "and" else any
+            return lambda row: whole(part(row) for part in parts)
         path = self._path(kind, where.path, query)
-        value = self.follow(row, path)
         if where.query is not None:
-            found = self.run(where.query, deleted=False)
+            found = self.run(where.query, deleted=deleted)
             inner = {self.follow(self._record(one), found.selected[0].path) for one in found.ids}
-            return (value in inner) == (where.operator == "in")
-        return _compare(path[-1], value, where.operator, where.values)
+            wanted = where.operator == "in"
+            return lambda row: (self.follow(row, path) in inner) == wanted
+        compare = _comparison(path[-1], where.operator, where.values)
+        if len(path) == 1 and path[0].type not in COMPOUND:
+            name = path[0].name
+            return lambda row: compare(row.get(name))
+        return lambda row: compare(self.follow(row, path))
 
     def _record(self, record_id: str) -> Record | None:
         found = self.org.get(record_id)
@@ -287,26 +302,30 @@ def _aggregate(operator: str | None, values: list[Any]) -> Any:
     return by_name[operator](values)
 
 
-def _compare(field: Field, value: Any, operator: str, literals: tuple[Literal, ...]) -> bool:
+def _comparison(field: Field, operator: str, literals: tuple[Literal, ...]) -> Callable[[Any], bool]:
+    """Return what compares a value of a field with literals."""
     wanted = [_comparable(field, literal.value) for literal in literals]
-    if any(literal.kind == "day" for literal in literals) and isinstance(value, datetime):
-        value = value.date()
-        wanted = [literal.value for literal in literals]
-    own = _comparable(field, value)
+    if any(literal.kind == "day" for literal in literals) and field.type == "datetime":
+        plain = _comparison(Field(field.name, "date"), operator, literals)
+        return lambda value: plain(value.date() if isinstance(value, datetime) else value)
     if operator in ("in", "not in"):
-        return (own in wanted) == (operator == "in")
+        return lambda value: (_comparable(field, value) in wanted) == (operator == "in")
     if operator in ("includes", "excludes"):
-        held = {part.lower() for part in str(value or "").split(";")}
-        hit = any(set(str(one).split(";")) <= held for one in wanted)
-        return hit == (operator == "includes")
+        sets = [set(str(one).split(";")) for one in wanted]
+
+        def includes(value: Any) -> bool:
+            held = {part.lower() for part in str(value or "").split(";")}
+            return any(one <= held for one in sets) == (operator == "includes")
+
+        return includes
     if operator == "like":
-        return value is not None and re.fullmatch(_pattern(str(literals[0].value)), str(value), re.I | re.S) is not None
+        found = re.compile(_pattern(str(literals[0].value)), re.IGNORECASE | re.DOTALL)
+        return lambda value: value is not None and found.fullmatch(str(value)) is not None
+    right = wanted[0]
     if operator in ("=", "!="):
-        return bool(own == wanted[0]) == (operator == "=")
-    if own is None or wanted[0] is None:
-        return False
-    compared = {"<": own < wanted[0], "<=": own <= wanted[0], ">": own > wanted[0], ">=": own >= wanted[0]}
-    return bool(compared[operator])
+        return lambda value: bool(_comparable(field, value) == right) == (operator == "=")
+    ordered = _ORDERED[operator]
+    return lambda value: value is not None and right is not None and bool(ordered(_comparable(field, value), right))
 
 
 def _comparable(field: Field, value: Any) -> Any:
