@@ -8,7 +8,8 @@ not change as long as the job is there; the last is "null"), "Delete a Query Job
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import pyarrow as pa
@@ -67,7 +68,7 @@ class Jobs:
             await self._http.clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_WAIT)
 
-    async def pages(self, job: str, bounds: Mapping[str, Any], names: set[str]) -> AsyncIterator[Page]:
+    async def pages(self, job: str, bounds: Mapping[str, Any], names: set[str]) -> AsyncGenerator[Page, None]:
         """Read the results of a job that is done, from the bounds on; then delete it.
 
         Args:
@@ -78,10 +79,11 @@ class Jobs:
         while True:
             found = _Set(self._http, f"{self._path}/{job}/results", locator, self._rows, names)
             waiting: Page | None = None
-            async for batch in found.batches(skip):
-                if waiting is not None:
-                    yield waiting
-                waiting = Page(batch=batch, rest={**common, "locator": locator, "skip": found.read})
+            async with aclosing(found.batches(skip)) as batches:
+                async for batch in batches:
+                    if waiting is not None:
+                        yield waiting
+                    waiting = Page(batch=batch, rest={**common, "locator": locator, "skip": found.read})
             if found.next is None:
                 yield Page(batch=waiting.batch) if waiting is not None else Page()
                 await self.delete(job)
@@ -111,7 +113,7 @@ class _Set:
         self.read = 0
         self.next: str | None = None
 
-    async def batches(self, skip: int) -> AsyncIterator[pa.RecordBatch]:
+    async def batches(self, skip: int) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield its records behind the first ones; after a lost connection it goes on where it was.
 
         Raises:
@@ -120,15 +122,16 @@ class _Set:
         self.read = skip
         for attempt in range(_ATTEMPTS):
             try:
-                async for batch in self._attempt():
-                    yield batch
+                async with aclosing(self._attempt()) as batches:
+                    async for batch in batches:
+                        yield batch
                 return
             except SourceDown:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 await self._http.clock.sleep(2.0**attempt * 0.1)
 
-    async def _attempt(self) -> AsyncIterator[pa.RecordBatch]:
+    async def _attempt(self) -> AsyncGenerator[pa.RecordBatch, None]:
         seen = 0
         async with self._http.stream("GET", self._url, params=self._params, headers={"Accept": "text/csv"}) as body:
             said = body.headers.get("Sforce-NumberOfRecords")
@@ -136,14 +139,15 @@ class _Set:
             if locator is None:
                 raise SourceDown("The job's results do not say where they go on.")
             self.next = None if locator in (_LAST, "") else locator
-            async for batch in read_sheet(aiter(body)):
-                if not self._names <= set(batch.schema.names):
-                    raise SourceDown("The job's results lack columns that were asked for.")
-                start = max(0, self.read - seen)
-                seen += batch.num_rows
-                if start < batch.num_rows:
-                    self.read = seen
-                    yield batch.slice(start)
+            async with aclosing(read_sheet(aiter(body))) as batches:
+                async for batch in batches:
+                    if not self._names <= set(batch.schema.names):
+                        raise SourceDown("The job's results lack columns that were asked for.")
+                    start = max(0, self.read - seen)
+                    seen += batch.num_rows
+                    if start < batch.num_rows:
+                        self.read = seen
+                        yield batch.slice(start)
         if said is not None and seen != int(said):
             raise SourceDown(f"The job's results hold {seen:,} of {int(said):,} records.")
         if self.read > seen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 import pyarrow as pa
@@ -19,7 +19,7 @@ from runner.errors import SourceDown
 _BLOCK = 2**20
 
 
-async def read_sheet(parts: AsyncIterator[bytes], *, block: int = _BLOCK) -> AsyncIterator[pa.RecordBatch]:
+async def read_sheet(parts: AsyncIterator[bytes], *, block: int = _BLOCK) -> AsyncGenerator[pa.RecordBatch, None]:
     """Yield the records of a sheet as texts, about a block of bytes at a time; the first line names the columns.
 
     Raises:

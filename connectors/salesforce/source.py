@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 import anyio
@@ -26,9 +27,18 @@ from connectors.salesforce.describe import SCHEMA, is_wanted_by_pattern, make_ta
 from connectors.salesforce.faults import BulkUnsupported, CursorGone, FieldMissing, judge, usage
 from connectors.salesforce.login import make_login
 from connectors.salesforce.permissions import missing_fields
-from runner.errors import RequestRefused, RunnerError, SourceDown, StatementTooLong, TableChanged
+from runner.errors import (
+    PermissionMissing,
+    RequestRefused,
+    RunnerError,
+    SourceDown,
+    StatementTooLong,
+    TableChanged,
+    TableMissing,
+)
 from runner.job import is_exact, matches
 from runner.source import Chunk, Mark, Scan, Table, make_chunk
+from runner.tasks import task_group
 
 _DESCRIBES = 8
 _DOWNLOADS = 4
@@ -62,9 +72,12 @@ class SalesforceSession(ApiSession):
 
         async def describe(name: str) -> None:
             async with turn:
-                described[name] = _mapping(await self.http.get(f"{self._path}/sobjects/{name}/describe"))
+                try:
+                    described[name] = _mapping(await self.http.get(f"{self._path}/sobjects/{name}/describe"))
+                except (TableMissing, PermissionMissing):
+                    described[name] = {"name": name, "queryable": False, "fields": ()}
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for name in names:
                 group.start_soon(describe, name)
         return [
@@ -161,7 +174,7 @@ class SalesforceSession(ApiSession):
 
     # Rows.
 
-    async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
+    async def pages(self, scan: Scan, chunk: Chunk) -> AsyncGenerator[Page, None]:
         bounds = chunk.bounds
         if bounds.get("bulk"):
             try:
@@ -171,11 +184,14 @@ class SalesforceSession(ApiSession):
                     raise
                 bounds = {key: value for key, value in bounds.items() if key != "bulk"}
             else:
-                async for page in self._jobs.pages(str(job), bounds, {column.name for column in scan.columns}):
-                    yield page
+                names = {column.name for column in scan.columns}
+                async with aclosing(self._jobs.pages(str(job), bounds, names)) as pages:
+                    async for page in pages:
+                        yield page
                 return
-        async for page in self._query(scan, bounds):
-            yield page
+        async with aclosing(self._query(scan, bounds)) as pages:
+            async for page in pages:
+                yield page
 
     async def _start(self, scan: Scan, bounds: Mapping[str, Any]) -> str:
         statement = soql.statement(scan, bounds, ordered=False)
@@ -186,7 +202,7 @@ class SalesforceSession(ApiSession):
         await self._jobs.finish(job)
         return job
 
-    async def _query(self, scan: Scan, bounds: Mapping[str, Any]) -> AsyncIterator[Page]:
+    async def _query(self, scan: Scan, bounds: Mapping[str, Any]) -> AsyncGenerator[Page, None]:
         """Read by id: a cursor that is gone costs nothing, for the next query goes on behind the last id."""
         rest = dict(bounds)
         url: str | None = None
@@ -223,7 +239,7 @@ class SalesforceSession(ApiSession):
             async with turn:
                 row[name] = (await self.http.get(str(row[name]))).body
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             for row in filled:
                 for name in names:
                     if row.get(name) is not None:
@@ -250,8 +266,7 @@ class SalesforceSession(ApiSession):
     @staticmethod
     def _call(scan: Scan) -> str:
         """Return query, or queryAll where records of the recycle bin are wanted: with the field that marks them."""
-        marked = any(column.name == "IsDeleted" for column in scan.columns)
-        return "queryAll" if marked and scan.present != "IsDeleted" else "query"
+        return "queryAll" if any(column.name == "IsDeleted" for column in scan.columns) else "query"
 
 
 class SalesforceSource(ApiSource):
@@ -275,7 +290,11 @@ class SalesforceSource(ApiSource):
     async def examine(self, session: ApiSession, tables: Sequence[Table]) -> list[tuple[str, str, str]]:
         assert isinstance(session, SalesforceSession)
         found = [_look(table) for table in tables]
-        limits = await session.limits()
+        try:
+            limits = await session.limits()
+        except RunnerError as error:
+            limits = {}
+            found.append([("warn", error.message, error.advice)])
         for name, what in (("DailyApiRequests", "calls"), ("DailyBulkV2QueryJobs", "jobs of the Bulk API")):
             most, left = (int(limits.get(name, {}).get(key, 0)) for key in ("Max", "Remaining"))
             if most:
