@@ -44,7 +44,7 @@ _DESCRIBES = 8
 _DOWNLOADS = 4
 # What one query should read: more is split by ids where the object is large enough to ask where it begins and ends.
 _QUERY_ROWS = 50_000
-_JOB_ROWS = 250_000
+_JOB_ROWS = 100_000
 _MOST_PARTS = 64
 
 
@@ -130,8 +130,7 @@ class SalesforceSession(ApiSession):
             {**common, **({"after": after} if after else {}), **({"until": until} if until else {})}
             for after, until in itertools.pairwise(edges)
         ]
-        window = scan.window
-        if window is not None and window.start is not None and window.cursor == "SystemModstamp":
+        if _is_merged(scan):
             children = pattern(SCHEMA, _object(scan)).children
             bounds += [{"child": [child, field]} for child, field in children.items()]
         share = max(1, count // max(1, len(bounds)))
@@ -298,8 +297,8 @@ class SalesforceSource(ApiSource):
         for name, what in (("DailyApiRequests", "calls"), ("DailyBulkV2QueryJobs", "jobs of the Bulk API")):
             most, left = (int(limits.get(name, {}).get(key, 0)) for key in ("Max", "Remaining"))
             if most:
-                level = "warn" if left < most // 20 else "ok"
-                found.append([(level, f"{left:,} of {most:,} {what} of the day are left", "Set limits.quota.")])
+                level, advice = ("warn", "Run it later, or set limits.quota.") if left < most // 20 else ("ok", "")
+                found.append([(level, f"{left:,} of {most:,} {what} of the day are left", advice)])
         return [one for some in found for one in some]
 
 
@@ -322,6 +321,14 @@ def _wanted(summary: Mapping[str, Any], patterns: Sequence[str]) -> bool:
     qualified = f"{SCHEMA}.{summary.get('name')}"
     hits = [one for one in patterns if matches(one, qualified)]
     return any(is_exact(one) for one in hits) or (bool(hits) and is_wanted_by_pattern(summary))
+
+
+def _is_merged(scan: Scan) -> bool:
+    """Tell whether rows that are outside the window would do no harm: a merge by key takes them, a range does not."""
+    window = scan.window
+    if window is None or window.start is None or window.cursor != "SystemModstamp":
+        return False
+    return window.nulls and window.from_start and not window.before_end
 
 
 def _object(scan: Scan) -> str:
