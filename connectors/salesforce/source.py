@@ -1,8 +1,8 @@
 """Sessions of Salesforce: discovery, high-water marks, chunks and pages.
 
 Facts: developer.salesforce.com, REST API Developer Guide: "Describe Global", "sObject Describe", "Query" and "QueryAll"
-(with the recycle bin), "Query Options Header", "Record Count", "Limits"; Salesforce Developer Limits, "API Requests"
-(a cursor lives for two days, and the oldest of ten is closed when one more is opened).
+(with the recycle bin), "Query Options Header", "Record Count", "Limits"; SOAP API Developer Guide, "QueryLocator"
+(a cursor that is not used for fifteen minutes is closed, and so is the oldest of ten when one more is opened).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from runner.errors import SourceDown
 from runner.job import Limits, Retry
 from runner.limits import SourceLimits
 from runner.requests import Requests
+from runner.source import Scan, following
 from runner.testing.clock import ManualClock
 from runner.testing.conformance import conformance
 from tests.conftest import Cli, Project
@@ -562,6 +563,44 @@ async def test_keeps_what_every_source_keeps(bulk: str, name: str) -> None:
         assert found.rows == 230
         assert found.chunks > 3
         assert found.mark is not None
+
+
+@pytest.mark.parametrize("bulk", ["never", "always"])
+async def test_wherever_a_page_ends_reading_goes_on_behind_it(bulk: str) -> None:
+    with Salesforce(now=Sundial(_START)) as org:
+        org.jobs.polls = 0
+        # Whoever goes on was killed before the job was deleted.
+        org.fail("status", "/jobs/query/", method="DELETE", status=403, times=99)
+        for number in range(480):
+            # So wide that a set of a job's results comes in several pieces.
+            org.org.insert("Account", Name=f"A{number}", Description=f'"{number}",\n' * 700)
+        source = SalesforceSource(
+            {
+                "instance_url": org.url, "client_id": "3MVG9.app", "client_secret": "s3cret",
+                "bulk": bulk, "bulk_rows": 300, "batch_size": 200,
+            }
+        )  # fmt: skip
+        async with source.session(0) as session:
+            (table,) = await session.discover(["Account"])
+            scan = Scan(table, table.columns)
+            (chunk,) = await session.chunks(scan, 10_000, 1 << 40)
+            seen, rests = await _walk(session, scan, chunk)
+            assert seen == sorted(org.org.records["Account"])
+            assert len(rests) > (1 if bulk == "never" else 2)
+            for count, rest in rests:
+                again, _ = await _walk(session, scan, following(scan, chunk, 1, json.loads(json.dumps(rest))))
+                assert again == seen[count:]
+
+
+async def _walk(session: Any, scan: Scan, chunk: Any) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """Read pages and return ids, and after how many of them each page says to go on where."""
+    ids: list[str] = []
+    rests = []
+    async for page in session.pages(scan, chunk):
+        ids += page.batch.column("Id").to_pylist() if page.batch is not None else [row["Id"] for row in page.rows]
+        if page.rest is not None:
+            rests.append((len(ids), page.rest))
+    return ids, rests
 
 
 async def test_a_job_is_asked_for_less_and_less_often() -> None:

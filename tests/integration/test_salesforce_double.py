@@ -142,6 +142,22 @@ _QUERIES: list[tuple[str, str, str]] = [
     ("SELECT Id FROM Account ORDER BY Description", "MALFORMED_QUERY", "sorted by a long text"),
     ("SELECT COUNT(Id) FROM Account GROUP BY CreatedDate", "MALFORMED_QUERY", "grouped by a time"),
     ("SELECT Id FROM Account WHERE Id IN (SELECT Name FROM Contact)", "MALFORMED_QUERY", "a semi-join by name"),
+    (
+        "SELECT Id FROM Account WHERE Name = 'a' OR Id IN (SELECT AccountId FROM Contact)",
+        "MALFORMED_QUERY",
+        "a semi-join beside OR",
+    ),
+    (
+        "SELECT Id FROM Account WHERE Name = 'a' AND (NOT Id IN (SELECT AccountId FROM Contact))",
+        "MALFORMED_QUERY",
+        "a semi-join within NOT",
+    ),
+    (
+        "SELECT Id FROM Account WHERE Id IN (SELECT AccountId FROM Contact) AND Id IN (SELECT AccountId FROM Order) "
+        "AND Id NOT IN (SELECT AccountId FROM Opportunity)",
+        "MALFORMED_QUERY",
+        "three semi-joins",
+    ),
     ("SELECT Id FROM Nope", "INVALID_TYPE", "an unknown object"),
     ("SELECT Nope FROM Account", "INVALID_FIELD", "an unknown field"),
     ("SELECT Nobody.Name FROM Account", "INVALID_FIELD", "an unknown relationship"),
@@ -428,10 +444,11 @@ def test_pages_by_its_cursor_and_forgets_the_oldest(world: World) -> None:
         world.query(soql, Sforce_Query_Options="batchSize=200")
     assert world.get(again).code == "INVALID_QUERY_LOCATOR"
     last = world.query(soql, Sforce_Query_Options="batchSize=200").data["nextRecordsUrl"]
-    world.clock.move(days=1, hours=23)
-    world.token = world.double.sessions.open()
+    world.clock.move(minutes=14)
     assert world.get(last).status == 200
-    world.clock.move(hours=1)
+    world.clock.move(minutes=14)
+    assert world.get(last).status == 200
+    world.clock.move(minutes=15)
     assert world.get(last).code == "INVALID_QUERY_LOCATOR"
 
 

@@ -96,6 +96,7 @@ class Runner:
                 "QUERY_TOO_COMPLICATED",
                 "Query is either selecting too many fields or the filter conditions are too complicated.",
             )
+        _check_joins(query.where)
         for comparison in _comparisons(query.where):
             self._check_comparison(kind, comparison, query)
         for order in query.order:
@@ -364,6 +365,23 @@ def _comparisons(where: Comparison | Logic | None) -> Iterable[Comparison]:
     elif where is not None:
         for part in where.parts:
             yield from _comparisons(part)
+
+
+def _check_joins(where: Comparison | Logic | None) -> None:
+    """Check where queries stand within a condition: beside AND at its top, and two of them at most."""
+    joins = [one for one in _comparisons(where) if one.query is not None]
+    if not joins or isinstance(where, Comparison) or where is None:
+        return
+    if where.operator == "or":
+        raise malformed("Semi join sub-selects are not allowed with the 'OR' operator")
+    top = [part for part in where.parts if isinstance(part, Comparison)]
+    if where.operator == "not" or any(one not in top for one in joins):
+        raise malformed(
+            "Semi join sub-selects are only allowed at the top level WHERE expressions and not in nested WHERE "
+            "expressions."
+        )
+    if len(joins) > 2:
+        raise malformed("Maximum 2 semi join sub-selects are allowed in a query")
 
 
 def _mark(query: Query, name: str) -> str:

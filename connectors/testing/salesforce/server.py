@@ -2,8 +2,8 @@
 
 Facts: developer.salesforce.com, REST API Developer Guide: "Resource Reference", "Query" and "QueryAll" (cursors),
 "Query Options Header" (200 to 2,000), "Limit Info Header", "Limits", "Record Count", "API End-of-Life" (versions to
-30.0 are retired and answer 410); Salesforce Developer Limits, "API Requests" (a cursor is good for two days; of ten
-that one user has open the oldest is released).
+30.0 are retired and answer 410); SOAP API Developer Guide, "QueryLocator" (a cursor is good for fifteen minutes without
+use; of ten that one user has open the oldest is released).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from connectors.testing.salesforce.soql import parse
 
 _VERSIONS = [f"{number}.0" for number in range(31, 67)]
 _LONGEST_URI = 16_384
-_CURSOR_LIFE = timedelta(days=2)
+_CURSOR_LIFE = timedelta(minutes=15)
 _LIMIT_NAMES = ("DailyApiRequests", "DailyBulkV2QueryJobs", "DailyBulkV2QueryFileStorageMB", "DailyBulkApiBatches")
 _Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 
@@ -40,7 +40,7 @@ class _Cursor:
 
     found: Found
     batch: int
-    made: datetime
+    used: datetime
     call: str
     done: bool = False
 
@@ -273,8 +273,9 @@ class Salesforce(Double):
 
     def _batch(self, name: str, start: int, version: str) -> web.Response:
         cursor = self._open.get(name)
-        if cursor is None or cursor.made + _CURSOR_LIFE <= self.now() or start > len(cursor.found.ids):
+        if cursor is None or cursor.used + _CURSOR_LIFE <= self.now() or start > len(cursor.found.ids):
             raise Refused("INVALID_QUERY_LOCATOR", "invalid query locator")
+        cursor.used = self.now()
         end = start + cursor.batch
         kind, selected = cursor.found.kind, cursor.found.selected
         rows = [self.org.get(one) for one in cursor.found.ids[start:end]]
