@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from connectors.testing.salesforce import Salesforce, Sundial
-from tests.environments import NotInstalled, environment
+from tests.environments import NotInstalled, environment, modules
 
 _START = datetime(2024, 3, 1, 12, tzinfo=UTC)
 _SERVERS = Path(__file__).parent.parent / "servers"
@@ -569,9 +566,9 @@ def test_jobs_fail_are_stopped_and_die_of_age(world: World) -> None:
     assert world.get(f"/jobs/query/{stopped}").status == 404
 
 
-def _run(command: list[str | Path]) -> Any:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
+def _run(command: list[str | Path], script: bytes = b"", folder: Path | None = None) -> Any:
+    done = subprocess.run(command, input=script, capture_output=True, timeout=120, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 
@@ -620,40 +617,20 @@ def test_simple_salesforce_works_with_it(key: tuple[str, str]) -> None:
         ]
 
 
-def _node_modules() -> Path:
-    """Install jsforce once, beside the environments of Python."""
-    wanted = _SERVERS / "salesforce_node.json"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orchestra-blueprints"
-    made = cache / f"salesforce_node-{hashlib.blake2b(wanted.read_bytes(), digest_size=8).hexdigest()}"
-    if not made.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
-        try:
-            shutil.copy(wanted, making / "package.json")
-            command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-            subprocess.run(command, cwd=making, check=True, capture_output=True, timeout=600)
-            making.rename(made)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return made
-
-
 @pytest.mark.timeout(600)
 def test_jsforce_works_with_it() -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        _missing("node and npm are not here")
     try:
-        modules = _node_modules()
-    except (OSError, subprocess.SubprocessError) as error:
-        _missing(f"jsforce cannot be installed: {error}")
-    script = modules / "client.js"
-    shutil.copy(_SERVERS / "salesforce_node.js", script)
+        node, folder = modules(_SERVERS / "salesforce_client.json")
+    except NotInstalled as error:
+        _missing(str(error))
+    script = (_SERVERS / "salesforce_client.js").read_bytes()
     with Salesforce() as double:
         ids = _fill(double, 450)
         double.org.delete(ids[0])
         # One set of results is enough: the stream that jsforce 3.10.16 writes them into ends with the first.
         app = double.sessions.app
-        found = _run(["node", script, double.url, app.client_id, app.client_secret, next(iter(app.refresh_tokens))])
+        token = next(iter(app.refresh_tokens))
+        found = _run([node, "-", double.url, app.client_id, app.client_secret, token], script, folder)
         assert found == {
             "all": 449,
             "first": "A0001",
