@@ -383,8 +383,9 @@ def test_survives(
 ) -> None:
     _fill(org, 850)
     fault(org)
-    run("Account", options=f"bulk: {bulk}\nbulk_rows: 200")
+    said = run("Account", options=f"bulk: {bulk}\nbulk_rows: 200")
     assert _arrived(project) == _accounts(org)
+    assert "planned anew" not in said.out + said.err
 
 
 @pytest.mark.parametrize("bulk", ["never", "always"])
@@ -543,6 +544,17 @@ def test_signs_in(org: Salesforce, project: Project, cli: Cli, options: str, sta
         assert secret not in answered.out + answered.err
 
 
+def test_the_api_is_where_the_login_server_says(org: Salesforce, project: Project, run: Run) -> None:
+    with Salesforce(now=org.now) as instance:
+        instance.sessions = org.sessions
+        org.elsewhere = instance.url
+        _fill(instance, 250)
+        run("Account")
+        assert _arrived(project) == _accounts(instance)
+        assert {one.path for one in org.seen} == {"/services/oauth2/token"}
+        assert not instance.count("oauth2")
+
+
 def test_a_session_without_the_scope_of_the_api_is_refused(org: Salesforce, project: Project, run: Run) -> None:
     org.sessions.app.scope = "id"
     refused = run("Account", expect=2)
@@ -639,5 +651,6 @@ async def test_sheets_are_cut_between_records_wherever_their_bytes_are(seed: int
 
     found = [row async for batch in read_sheet(parts(body), block=100) for row in batch.to_pylist()]
     assert [(one["Id"], one["a"] or "", one["b"] or "") for one in found] == rows
+    assert len([one async for one in read_sheet(parts(body), block=100)]) > 20
     with pytest.raises(SourceDown):
         _ = [one async for one in read_sheet(parts(body[: body.rindex(b'"')]), block=100)]

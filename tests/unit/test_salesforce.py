@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from runner.errors import (
     TableMissing,
     Throttled,
 )
+from runner.jobfile import load_job
 from runner.source import Column, Scan, Table, Window
 
 _STAMP = Column("SystemModstamp", pa.timestamp("us", "UTC"), nullable=False)
@@ -149,6 +151,15 @@ def test_where_an_organisation_is(changed: dict[str, Any], url: str, login: str)
 def test_refuses_a_configuration(changed: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         SalesforceConfig.model_validate({**_GOOD, **changed})
+
+
+def test_the_job_file_to_start_from() -> None:
+    path = Path(__file__).parents[2] / "orchestra" / "jobs" / "salesforce.yml"
+    environ = {"SALESFORCE_DOMAIN": "acme.my", "SALESFORCE_CLIENT_ID": "c", "SALESFORCE_CLIENT_SECRET": "s"}
+    settled = load_job(path, environ=environ)
+    config = SalesforceConfig.model_validate(settled.source.options)
+    assert config.url == "https://acme.my.salesforce.com"
+    assert {"Account", "Contact", "Opportunity", "Order", "OrderItem"} == set(settled.job.tables)
 
 
 def _field(name: str, kind: str, **more: Any) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Salesforce(Double):
         calls: How many calls were made today, of ``most_calls``.
         concurrent: How many calls may run at once; None is any number.
         cursors: How many queries may be open at once; the oldest is forgotten.
+        elsewhere: Where tokens are for, if that is another server: this one is the login server then.
     """
 
     def __init__(self, *, now: Callable[[], datetime] | None = None, latency: float = 0.0, port: int = 0) -> None:
@@ -72,6 +73,7 @@ class Salesforce(Double):
         self.concurrent: int | None = None
         self.cursors = 10
         self.enabled = True
+        self.elsewhere: str | None = None
         self._running = 0
         self._open: dict[str, _Cursor] = {}
         self._opened = 0
@@ -165,7 +167,9 @@ class Salesforce(Double):
             if request.method != "POST":
                 raise OAuthRefused("invalid_request", "must use HTTP POST")
             form = {key: str(value) for key, value in (await request.post()).items()}
-            return answer(self.sessions.grant(form, request.headers.get("Authorization", ""), self.url))
+            return answer(
+                self.sessions.grant(form, request.headers.get("Authorization", ""), self.elsewhere or self.url)
+            )
         except OAuthRefused as error:
             return error.response()
 
