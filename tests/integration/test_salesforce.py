@@ -225,6 +225,47 @@ def test_deleted_for_good_with_on_delete_hard(org: Salesforce, project: Project,
     assert len(_arrived(project)) == 29
 
 
+@pytest.mark.parametrize(
+    "entry",
+    ["{mode: append, cursor: CreatedDate}", "{mode: snapshot}", "{mode: full}", "{mode: full, on_delete: hard}"],
+)
+def test_what_is_known_of_an_object_gives_way_to_other_modes(
+    org: Salesforce, project: Project, run: Run, entry: str
+) -> None:
+    ids = _fill(org, 20)
+    org.org.delete(ids[4])
+    run(f"Account: {entry}")
+    hard = "hard" in entry
+    assert {row[0] for row in _arrived(project)} == {one for one in ids if not hard or one != ids[4]}
+
+
+def test_destinations_that_cannot_delete_are_not_asked_to(org: Salesforce, project: Project, cli: Cli) -> None:
+    _fill(org, 20)
+    text = _JOB.replace("OPTIONS", "bulk: auto").replace("LIMITS", "connections: 2").replace("TABLES", "Account:")
+    project.job(
+        text.replace('{type: duckdb, dataset: raw, table: "{table}"}', "{type: filesystem, url: out, dataset: raw}")
+    )
+    answered = cli("backfill", "job.yml")
+    assert answered.code == 0, answered.out + answered.err
+    asked = cli(
+        "backfill",
+        str(project.job(project.folder.joinpath("job.yml").read_text() + "    deletes: {column: IsDeleted}\n")),
+    )
+    assert asked.code != 0
+    assert "cannot delete rows" in asked.out + asked.err
+
+
+def test_what_was_purged_is_found_by_comparing(org: Salesforce, project: Project, run: Run, clock: Sundial) -> None:
+    ids = _fill(org, 30)
+    run("Account: {deletes: compare, on_delete: hard}")
+    clock.move(hours=1)
+    org.org.purge(ids[9])
+    org.org.update(ids[3], Name="changed")
+    run("Account: {deletes: compare, on_delete: hard}")
+    assert _arrived(project) == _accounts(org)
+    assert len(_arrived(project)) == 29
+
+
 def test_a_line_that_changes_brings_its_header_again(
     org: Salesforce, project: Project, run: Run, cli: Cli, clock: Sundial
 ) -> None:
