@@ -8,10 +8,11 @@ not change as long as the job is there; the last is "null"), "Delete a Query Job
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import anyio
 import pyarrow as pa
 
 from connectors.api import Page
@@ -22,6 +23,7 @@ from runner.errors import RequestRefused, RunnerError, SourceDown, TableChanged
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
 _ATTEMPTS = 4
+_GOODBYE = 5.0
 _LAST = "null"
 
 
@@ -48,6 +50,18 @@ class Jobs:
             raise SourceDown(f"{reply.where} did not say which job it made.")
         return found
 
+    @contextlib.asynccontextmanager
+    async def care(self, job: str) -> AsyncIterator[None]:
+        """Leave no job behind that nobody will ask for, whatever ends the wait for it."""
+        try:
+            yield
+        except BaseException:
+            with anyio.move_on_after(_GOODBYE, shield=True):
+                with contextlib.suppress(RunnerError):
+                    await self._http.request("PATCH", f"{self._path}/{job}", json={"state": "Aborted"}, idempotent=True)
+                await self.delete(job)
+            raise
+
     async def finish(self, job: str) -> None:
         """Wait until a job is done, asking less and less often.
 
@@ -63,7 +77,6 @@ class Jobs:
             if state == "JobComplete":
                 return
             if state not in ("UploadComplete", "InProgress", "Open"):
-                await self.delete(job)
                 raise _failure(str(state), str(info.get("errorMessage") or "it says nothing more"))
             await self._http.clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_WAIT)

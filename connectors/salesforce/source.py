@@ -198,7 +198,8 @@ class SalesforceSession(ApiSession):
             job = await self._jobs.create(statement, self._call(scan))
         except FieldMissing as error:
             raise _changed(scan, error) from error
-        await self._jobs.finish(job)
+        async with self._jobs.care(job):
+            await self._jobs.finish(job)
         return job
 
     async def _query(self, scan: Scan, bounds: Mapping[str, Any]) -> AsyncGenerator[Page, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
 
+import anyio
 import duckdb
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -654,6 +656,30 @@ async def _walk(session: Any, scan: Scan, chunk: Any) -> tuple[list[str], list[t
         if page.rest is not None:
             rests.append((len(ids), page.rest))
     return ids, rests
+
+
+async def test_whoever_stops_waiting_for_a_job_leaves_none_behind() -> None:
+    clock = ManualClock()
+    with Salesforce() as org:
+        org.org.insert("Account", Name="a")
+        org.jobs.polls = 1000
+        source = SalesforceSource(
+            {"instance_url": org.url, "client_id": "3MVG9.app", "client_secret": "s3cret", "bulk": "always"}
+        )
+        source.govern(Requests(SourceLimits.of(Limits(), clock), clock, retry=Retry()))
+        async with source.session(0) as session:
+            (table,) = await session.discover(["Account"])
+            scan = Scan(table, table.columns)
+            (chunk,) = await session.chunks(scan, 10_000, 1 << 40)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_walk, session, scan, chunk)
+                with anyio.fail_after(20):
+                    while not clock.sleepers:
+                        await anyio.wait_all_tasks_blocked()
+                        await asyncio.sleep(0)
+                group.cancel_scope.cancel()
+        assert org.count("/jobs/query", method="POST") == 1
+        assert not org.jobs.all
 
 
 async def test_a_job_is_asked_for_less_and_less_often() -> None:
