@@ -28,6 +28,7 @@ from runner.secrets import redact
 _USED = re.compile(r"api-usage=(\d+)/(\d+)")
 _JOB = re.compile(r"/jobs/query/[A-Za-z0-9]{15,18}")
 _QUERY = re.compile(r"/data/v[\d.]+/query(All)?(/|$)")
+_CURSOR = re.compile(r"/query(All)?/[A-Za-z0-9]{15,18}-\d+")
 # Results of a job, and what a base64 field leads to.
 _NO_JSON = re.compile(r"/results$|/sobjects/\w+/[A-Za-z0-9]{15,18}/\w+$")
 # The calls of a day are counted over the last 24 hours: some come back within an hour.
@@ -83,7 +84,7 @@ def _by_code(reply: Reply, code: str, message: str, words: str) -> RunnerError |
         one in lower for one in _UNSUPPORTED
     ):
         return BulkUnsupported(words)
-    if code == "INVALID_QUERY_LOCATOR":
+    if code == "INVALID_QUERY_LOCATOR" or (reply.status == 404 and _CURSOR.search(reply.url)):
         return CursorGone(words)
     if code == "INVALID_TYPE" or "INVALID_TYPE" in message[:40]:
         advice = "The object is not there, or its user may not read it: grant Read on it by a permission set."

@@ -340,6 +340,24 @@ def test_an_object_that_jobs_do_not_read_is_queried(org: Salesforce, project: Pr
     assert project.query("select body from raw.with_body") == [(b"\x00\xffbytes",)]
 
 
+async def test_what_base64_fields_lead_to_is_held_for_a_few_records_at_once() -> None:
+    with Salesforce(now=Sundial(_START)) as org:
+        for number in range(21):
+            org.org.insert("Attachment", Name=str(number), Body=bytes([number]) * 1000)
+        options = {"instance_url": org.url, "client_id": "3MVG9.app", "client_secret": "s3cret"}
+        source = SalesforceSource({**options, "binary": ["Attachment.Body"]})
+        async with source.session(0) as session:
+            (table,) = await session.discover(["Attachment"])
+            scan = Scan(table, table.columns)
+            (chunk,) = await session.chunks(scan, 10_000, 1 << 40)
+            pages = [page async for page in session.pages(scan, chunk)]
+            assert [len(page.rows) for page in pages] == [8, 8, 5]
+            assert [row["Body"][0] for page in pages for row in page.rows] == list(range(21))
+            ids, _ = await _walk(session, scan, following(scan, chunk, 1, pages[0].rest or {}))
+            assert ids == sorted(org.org.records["Attachment"])[8:]
+            assert pages[-1].rest is None
+
+
 def test_a_query_too_long_for_an_address_becomes_a_job(org: Salesforce, project: Project, run: Run) -> None:
     ids = _fill(org, 5)
     names = ", ".join(f"'{'n' * 200} {number}'" for number in range(80))

@@ -241,6 +241,7 @@ _JOB = "/services/data/v62.0/jobs/query/7505g0000000001AAA"
         (400, "INVALID_FIELD", "field 'X' can not be filtered in a query call", "/query", RequestRefused),
         (400, "MALFORMED_QUERY", "unexpected token: ','", "/query", RequestRefused),
         (400, "INVALID_QUERY_LOCATOR", "invalid query locator", "/query/01g-2000", CursorGone),
+        (404, "NOT_FOUND", "The requested resource does not exist", "/query/01g5g0000000001AAA-2000", CursorGone),
         (400, "QUERY_TIMEOUT", "Your query request was running for too long.", "/query", StatementTooLong),
         (400, "INVALIDENTITY", "Entity 'X' is not supported by the Bulk API.", "/jobs/query", BulkUnsupported),
         (
