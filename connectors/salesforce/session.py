@@ -19,11 +19,12 @@ import pyarrow as pa
 from connectors.api import ApiSession, Page
 from connectors.http import Http, Reply
 from connectors.patterns import own_names, pattern
-from connectors.salesforce import ranges, soql
 from connectors.salesforce.bulk import Jobs
 from connectors.salesforce.config import SalesforceConfig
 from connectors.salesforce.describe import SCHEMA, is_wanted_by_pattern, make_table
 from connectors.salesforce.faults import BulkUnsupported, CursorGone, FieldMissing
+from connectors.salesforce.ranges import split
+from connectors.salesforce.soql import as_mark, is_long, make_conditions, make_query
 from runner.errors import (
     PermissionMissing,
     RequestRefused,
@@ -114,7 +115,7 @@ class SalesforceSession(ApiSession):
             return None
         value = str(records[0][column.name])
         if pa.types.is_timestamp(column.type):
-            value = soql.mark(value)
+            value = as_mark(value)
         return Mark(value, exact=False)
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
@@ -147,14 +148,14 @@ class SalesforceSession(ApiSession):
             count = await self._count(scan)
         if _binary(scan) or config.bulk == "never":
             return False, count
-        long = soql.is_long(soql.statement(scan, {}, ordered=True))
+        long = is_long(make_query(scan, {}, ordered=True))
         return config.bulk == "always" or long or count >= config.bulk_from, count
 
     async def _count(self, scan: Scan) -> int:
-        conditions = soql.where(scan)
+        conditions = make_conditions(scan)
         said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT COUNT() FROM {_object(scan)}{said}"
-        if soql.is_long(statement):
+        if is_long(statement):
             return scan.table.rows
         try:
             found = await self._ask(scan, statement)
@@ -167,7 +168,7 @@ class SalesforceSession(ApiSession):
         for order in ("ASC", "DESC"):
             found = await self._ask(scan, f"SELECT Id FROM {_object(scan)} ORDER BY Id {order} LIMIT 1")
             ends += [str(one["Id"]) for one in _records(found)]
-        return ranges.split(ends[0], ends[1], parts) if len(ends) == 2 else []
+        return split(ends[0], ends[1], parts) if len(ends) == 2 else []
 
     # Rows.
 
@@ -191,7 +192,7 @@ class SalesforceSession(ApiSession):
                 yield page
 
     async def _start(self, scan: Scan, bounds: Mapping[str, Any]) -> str:
-        statement = soql.statement(scan, bounds, ordered=False)
+        statement = make_query(scan, bounds, ordered=False)
         try:
             job = await self._jobs.create(statement, self._call(scan))
         except FieldMissing as error:
@@ -207,7 +208,7 @@ class SalesforceSession(ApiSession):
         while True:
             try:
                 if url is None:
-                    found = await self._ask(scan, soql.statement(scan, rest, ordered=True), batch=True)
+                    found = await self._ask(scan, make_query(scan, rest, ordered=True), batch=True)
                 else:
                     found = _mapping(await self.http.get(url, headers=self._options))
             except CursorGone:
@@ -252,7 +253,7 @@ class SalesforceSession(ApiSession):
         return {"Sforce-Query-Options": f"batchSize={self._config.batch_size}"}
 
     async def _ask(self, scan: Scan, statement: str, *, batch: bool = False) -> Mapping[str, Any]:
-        if soql.is_long(statement):
+        if is_long(statement):
             raise RequestRefused(
                 f"The query of {scan.table.name} is too long for an address.",
                 guidance="Drop columns (columns: {name: drop}), or let jobs read it (bulk: auto).",

@@ -46,13 +46,13 @@ def select(scan: Scan) -> str:
     return ", ".join(names if "Id" in names else ["Id", *names])
 
 
-def statement(scan: Scan, bounds: Mapping[str, Any], *, ordered: bool) -> str:
+def make_query(scan: Scan, bounds: Mapping[str, Any], *, ordered: bool) -> str:
     """Return the query of a chunk.
 
     Args:
         bounds: after and until are ids; child is an object whose changed records are followed to this one.
     """
-    conditions = where(scan, child=bounds.get("child"))
+    conditions = make_conditions(scan, child=bounds.get("child"))
     if "after" in bounds:
         conditions.append(f"Id > {text(bounds['after'])}")
     if "until" in bounds:
@@ -61,7 +61,7 @@ def statement(scan: Scan, bounds: Mapping[str, Any], *, ordered: bool) -> str:
     return f"SELECT {select(scan)} FROM {scan.table.detail['object']}{said}{' ORDER BY Id' if ordered else ''}"
 
 
-def where(scan: Scan, *, child: Sequence[str] | None = None) -> list[str]:
+def make_conditions(scan: Scan, *, child: Sequence[str] | None = None) -> list[str]:
     """Return the conditions of a scan, all of which must hold."""
     conditions = [f"({scan.where})"] if scan.where else []
     column = None if scan.window is None else scan.table.column(scan.window.cursor)
@@ -90,7 +90,7 @@ def _within(window: Window, column: Column) -> list[str]:
             f"(({' AND '.join(parts)}) OR {column.name} = null)"]  # fmt: skip
 
 
-def mark(value: str) -> str:
+def as_mark(value: str) -> str:
     """Return a time of an answer as the text of a mark."""
     moment = datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
     return f"{moment.isoformat(sep=' ')}+00"

@@ -69,26 +69,26 @@ def _scan(window: Window | None = None, where: str | None = None) -> Scan:
     ],
 )
 def test_conditions(window: Window | None, where: str | None, said: list[str]) -> None:
-    assert soql.where(_scan(window, where)) == said
+    assert soql.make_conditions(_scan(window, where)) == said
 
 
 def test_statements() -> None:
     window = Window("SystemModstamp", "2024-03-01 12:00:00+00", from_start=True)
-    assert soql.statement(_scan(window), {"after": "801A", "until": "801B"}, ordered=True) == (
+    assert soql.make_query(_scan(window), {"after": "801A", "until": "801B"}, ordered=True) == (
         "SELECT Id, SystemModstamp, CloseDate FROM Order WHERE SystemModstamp >= 2024-03-01T12:00:00.000Z "
         "AND Id > '801A' AND Id <= '801B' ORDER BY Id"
     )
-    assert soql.statement(_scan(window), {"child": ["OrderItem", "OrderId"]}, ordered=False) == (
+    assert soql.make_query(_scan(window), {"child": ["OrderItem", "OrderId"]}, ordered=False) == (
         "SELECT Id, SystemModstamp, CloseDate FROM Order WHERE Id IN "
         "(SELECT OrderId FROM OrderItem WHERE SystemModstamp >= 2024-03-01T12:00:00.000Z)"
     )
     few = Scan(_TABLE, (_CLOSED,))
-    assert soql.statement(few, {}, ordered=False) == "SELECT Id, CloseDate FROM Order"
+    assert soql.make_query(few, {}, ordered=False) == "SELECT Id, CloseDate FROM Order"
 
 
 def test_texts_and_marks() -> None:
     assert soql.text("it's \\ a\nline") == "'it\\'s \\\\ a\\nline'"
-    assert soql.mark("2024-03-01T13:00:00.000+0100") == "2024-03-01 12:00:00+00"
+    assert soql.as_mark("2024-03-01T13:00:00.000+0100") == "2024-03-01 12:00:00+00"
 
 
 @pytest.mark.parametrize("parts", [2, 5, 64])
