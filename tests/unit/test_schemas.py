@@ -27,8 +27,7 @@ def test_aliases_and_strictness(schemas):
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("SourceSpec", ["dlt", "linear", "postgres", "sheets"]),
-        ("SourceSpec", ["dlt", "linear", "postgres", "salesforce"]),
+        ("SourceSpec", ["dlt", "linear", "postgres", "salesforce", "sheets"]),
         (
             "DestinationSpec",
             ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors.testing.salesforce import rendering
 from connectors.testing.salesforce.fields import COMPOUND
 from connectors.testing.salesforce.objects import SObject
 from connectors.testing.salesforce.org import Org, Record, long_id
 from connectors.testing.salesforce.query import Runner, Selected
 from connectors.testing.salesforce.refusal import Refused, not_found
+from connectors.testing.salesforce.rendering import DELIMITERS, LINE_ENDINGS, as_table, json_value
 from connectors.testing.salesforce.soql import parse
 
 _KEYS = {"operation", "query", "contentType", "columnDelimiter", "lineEnding"}
@@ -85,8 +85,8 @@ class Jobs:
             raise Refused("INVALIDJOB", "No query found")
         for key, known in (
             ("contentType", {"CSV": ""}),
-            ("columnDelimiter", rendering.DELIMITERS),
-            ("lineEnding", rendering.LINE_ENDINGS),
+            ("columnDelimiter", DELIMITERS),
+            ("lineEnding", LINE_ENDINGS),
         ):
             if asked.get(key, next(iter(known))) not in known:
                 raise Refused("INVALIDJOB", f"{key} {asked[key]} is not one of {', '.join(known)}")
@@ -190,12 +190,12 @@ class Jobs:
             start, size = self._place(job, params["locator"])
         rows = job.rows[start : start + size]
         end = start + len(rows)
-        body = rendering.table(
+        body = as_table(
             self._runner,
             rows,
             job.selected,
-            rendering.DELIMITERS[job.delimiter],
-            rendering.LINE_ENDINGS[job.line_ending],
+            DELIMITERS[job.delimiter],
+            LINE_ENDINGS[job.line_ending],
         )
         locator = "null" if end >= len(job.rows) else _locator(end, size)
         return body, {
@@ -241,8 +241,8 @@ class Jobs:
             "operation": job.operation,
             "object": job.kind.name,
             "createdById": self._org.user,
-            "createdDate": rendering.json_value(job.created),
-            "systemModstamp": rendering.json_value(job.created),
+            "createdDate": json_value(job.created),
+            "systemModstamp": json_value(job.created),
             "state": job.state,
             "concurrencyMode": "Parallel",
             "contentType": "CSV",

@@ -59,7 +59,7 @@ def _double(value: float) -> str:
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}E{int(exponent)}"
 
 
-def record(runner: Runner, kind: SObject, row: Record, selected: Sequence[Selected], version: str) -> dict[str, Any]:
+def as_record(runner: Runner, kind: SObject, row: Record, selected: Sequence[Selected], version: str) -> dict[str, Any]:
     """Return a record as a query answers with it: parents are objects of their own."""
     made: dict[str, Any] = {"attributes": _attributes(kind.name, row["Id"], version)}
     for one in selected:
@@ -84,13 +84,13 @@ def record(runner: Runner, kind: SObject, row: Record, selected: Sequence[Select
     return made
 
 
-def group(values: dict[str, Any]) -> dict[str, Any]:
+def as_group(values: dict[str, Any]) -> dict[str, Any]:
     """Return a row of aggregates."""
     shown = {name: json_value(value) for name, value in values.items()}
     return {"attributes": {"type": "AggregateResult"}, **shown}
 
 
-def table(
+def as_table(
     runner: Runner, rows: Sequence[Record], selected: Sequence[Selected], delimiter: str, line_ending: str
 ) -> str:
     """Return rows as CSV."""

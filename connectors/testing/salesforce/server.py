@@ -18,13 +18,13 @@ from typing import Any
 from aiohttp import web
 
 from connectors.testing.double import Double, answer
-from connectors.testing.salesforce import rendering
 from connectors.testing.salesforce.bulk import Jobs
 from connectors.testing.salesforce.oauth import Sessions
 from connectors.testing.salesforce.objects import SObject
 from connectors.testing.salesforce.org import Org, long_id
 from connectors.testing.salesforce.query import Found, Runner
 from connectors.testing.salesforce.refusal import OAuthRefused, Refused, malformed, not_found
+from connectors.testing.salesforce.rendering import as_group, as_record
 from connectors.testing.salesforce.soql import parse
 
 _VERSIONS = [f"{number}.0" for number in range(31, 67)]
@@ -240,7 +240,7 @@ class Salesforce(Double):
         names = request.query.get("fields") or ",".join(one.name for one in self.org.readable(kind))
         query = parse(f"SELECT {names} FROM {kind.name}", self.now())
         selected = self.runner.check(query)[1]
-        return answer(rendering.record(self.runner, kind, found[1], selected, version))
+        return answer(as_record(self.runner, kind, found[1], selected, version))
 
     async def _blob(self, request: web.Request, version: str) -> web.StreamResponse:
         kind = self._kind(request)
@@ -260,7 +260,7 @@ class Salesforce(Double):
         if found.count is not None:
             return answer({"totalSize": found.count, "done": True, "records": []})
         if found.groups is not None:
-            rows = [rendering.group(one) for one in found.groups[:2000]]
+            rows = [as_group(one) for one in found.groups[:2000]]
             return answer({"totalSize": len(rows), "done": True, "records": rows})
         self._opened += 1
         name = long_id(f"01g5g00000{self._opened:05d}")
@@ -284,7 +284,7 @@ class Salesforce(Double):
         kind, selected = cursor.found.kind, cursor.found.selected
         rows = [self.org.get(one) for one in cursor.found.ids[start:end]]
         records = [
-            rendering.record(self.runner, kind, one[1], selected, version)
+            as_record(self.runner, kind, one[1], selected, version)
             for one in rows
             if one is not None and (cursor.call == "queryAll" or not one[1].get("IsDeleted"))
         ]
