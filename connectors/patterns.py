@@ -59,7 +59,8 @@ class Pattern(BaseModel):
         if cursor is not None:
             found["cursor"] = cursor
             if self.lag is not None:
-                found["lag"] = self.lag
+                # As a job file has it: defaults are kept as JSON.
+                found["lag"] = self.lag if isinstance(self.lag, int) else f"{int(self.lag.total_seconds())}s"
         if self.deletes in columns:
             found["deletes"] = {"column": self.deletes}
         return found

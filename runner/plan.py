@@ -126,7 +126,8 @@ def make_plan(
         UsageError: Nothing is selected, or a range is asked of a table without a cursor.
     """
     job = settled.job
-    chosen = [(table, entry) for table in tables if (entry := _entry(job, table)) is not None]
+    merges = "incremental" in promises
+    chosen = [(table, entry) for table in tables if (entry := _entry(job, table, merges=merges)) is not None]
     rejected = _missing(job, tables)
     if only:
         chosen = [pair for pair in chosen if any(matches(pattern, pair[0].qualified) for pattern in only)]
@@ -141,7 +142,7 @@ def make_plan(
     for table, entry in chosen:
         try:
             name = _table_name(settled, table, entry, several=several, max_name=max_name)
-            plan = _plan_table(settled, table, entry, name, max_name, merges="incremental" in promises)
+            plan = _plan_table(settled, table, entry, name, max_name, merges=merges)
             if plan.mode not in promises:
                 raise JobFileError(
                     f"{table.qualified}: this destination cannot keep mode {plan.mode}.",
@@ -159,8 +160,11 @@ def make_plan(
     return Plan(tuple(plans), tuple(rejected), dataset)
 
 
-def _entry(job: Job, table: Table) -> TableEntry | None:
-    """Return how a table is moved: what its connector knows of it, the job's defaults, then its entries."""
+def _entry(job: Job, table: Table, *, merges: bool) -> TableEntry | None:
+    """Return how a table is moved: what its connector knows of it, the job's defaults, then its entries.
+
+    What a connector knows gives way: nobody asked for the lag of an append, or for deletes where none can be kept.
+    """
     known = TableEntry.model_validate(table.defaults)
     entry = job.entry(table.qualified, known)
     names = {column.name for column in table.columns}
@@ -169,7 +173,15 @@ def _entry(job: Job, table: Table) -> TableEntry | None:
         entry = TableEntry(cursor=known.cursor).over(entry)
     if entry is not None and known.mode and entry.mode == "auto":
         entry = TableEntry(mode=known.mode).over(entry)
-    return entry
+    if entry is None:
+        return None
+    said = job.entry(table.qualified)
+    unasked = {"lag"} if entry.mode == "append" else set()
+    unasked |= {"deletes"} if entry.mode == "snapshot" or not merges else set()
+    unasked -= said.model_fields_set if said else set()
+    return TableEntry.model_construct(
+        **{name: getattr(entry, name) for name in entry.model_fields_set if name not in unasked}
+    )
 
 
 def _several_schemas(job: Job) -> bool:

@@ -131,7 +131,7 @@ class Double:
         self._stop = asyncio.Event()
         app = web.Application(middlewares=[self._answer], client_max_size=2**27)
         app.add_routes(self.routes())
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, max_line_size=2**17)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
