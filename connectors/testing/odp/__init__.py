@@ -6,5 +6,6 @@ TerminateDeltasFor…) and on error responses of SAP Gateway. What SAP does not 
 
 from connectors.testing.odp.gateway import Gateway
 from connectors.testing.odp.sets import CHANGE_MODE, COUNTER, EntitySet, Property, Service
+from connectors.testing.odp.tracked import Tracking
 
-__all__ = ["CHANGE_MODE", "COUNTER", "EntitySet", "Gateway", "Property", "Service"]
+__all__ = ["CHANGE_MODE", "COUNTER", "EntitySet", "Gateway", "Property", "Service", "Tracking"]
