@@ -106,11 +106,12 @@ async def by_key(service: Service, request: Request, bounds: Mapping[str, Any]) 
     after, upto = bounds.get("after"), bounds.get("upto")
     order = ("$orderby", ",".join(request.key))
     top = ("$top", str(service.config.page_size))
+    prefer = [f"odata.maxpagesize={service.config.page_size}"]
     while True:
         low = literals.beyond(request.key, request.kinds, after, request.version) if after is not None else None
         high = literals.until(request.key, request.kinds, upto, request.version) if upto is not None else None
         options = request.options(order, top, condition=literals.joined([low, high]))
-        answer = await service.entities(request.set.name, options)
+        answer = await service.entities(request.set.name, options, prefer=prefer)
         if not answer.rows:
             # The server may send fewer than we ask for and not say so: only nothing is the end.
             return
