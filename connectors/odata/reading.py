@@ -169,9 +169,10 @@ async def follow(service: Service, request: Request, link: str | None) -> Answer
 
 async def by_count(service: Service, request: Request, bounds: Mapping[str, Any]) -> AsyncIterator[Page]:
     """Yield pages by $skip and $top: for services that neither compare keys nor have links."""
-    skip = int(bounds.get("skip", 0))
-    while True:
-        more = [("$skip", str(skip)), ("$top", str(service.config.page_size))]
+    skip, until = int(bounds.get("skip", 0)), bounds.get("until")
+    while until is None or skip < until:
+        top = service.config.page_size if until is None else min(service.config.page_size, until - skip)
+        more = [("$skip", str(skip)), ("$top", str(top))]
         if has_order(request.set):
             more.append(("$orderby", ",".join(request.key)))
         answer = await service.entities(request.set.name, request.options(*more))
@@ -179,4 +180,5 @@ async def by_count(service: Service, request: Request, bounds: Mapping[str, Any]
             return
         await service.complete(answer.rows, request.expanded)
         skip += len(answer.rows)
-        yield Page(request.rows(answer.rows), rest={"skip": skip})
+        ended = until is not None and skip >= until
+        yield Page(request.rows(answer.rows), rest=None if ended else {**bounds, "skip": skip})

@@ -97,7 +97,8 @@ class ODataSession(ApiSession):
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         model, owner = await self._place(scan)
-        if _tracked(scan) or not self._by_key(owner):
+        paging = self._paging(owner)
+        if _tracked(scan) or paging == "server":
             return [self._chunk(scan, 0, {}, scan.table.rows)]
         request = self._request(scan, owner, model)
         found: list[dict[str, Any]] = [{}]
@@ -105,7 +106,7 @@ class ODataSession(ApiSession):
         if expected > part:
             if request.condition is not None:
                 expected = await self.service.count(owner.name, [("$filter", request.condition)])
-            found = await self._ranges(request, expected, part)
+            found = await self._ranges(request, expected, part) if paging == "key" else _counted(expected, part)
         if model.version == 2 and scan.window is not None and scan.window.start is not None:
             found += [{"lines": one.navigation.name} for one in self._lines(scan, owner, model)]
         return [self._chunk(scan, index, bounds, expected // len(found)) for index, bounds in enumerate(found)]
@@ -215,15 +216,19 @@ class ODataSession(ApiSession):
             "key" if reading.has_order(owner) and not owner.tracked and owner.name not in self._unsorted else "server"
         )
 
-    def _by_key(self, owner: EntitySet) -> bool:
-        return self._paging(owner) == "key"
-
     async def _place(self, scan: Scan) -> tuple[Model, EntitySet]:
         model = await self.service.model()
         owner = model.sets.get(scan.table.detail["set"])
         if owner is None:
             raise TableMissing(f"The service has no entity set {scan.table.detail['set']}.", table=scan.table.qualified)
         return model, owner
+
+
+def _counted(expected: int, part: int) -> list[dict[str, Any]]:
+    """Return ranges by number; the last one goes on to whatever end there is."""
+    step = math.ceil(expected / min(_MOST_PARTS, math.ceil(expected / part)))
+    starts = range(0, expected, step)
+    return [{"skip": at, **({"until": at + step} if at + step < expected else {})} for at in starts] or [{}]
 
 
 def _tracked(scan: Scan) -> bool:

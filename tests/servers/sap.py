@@ -24,8 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests.environments import NotInstalled
-from tests.servers.node import packages
+from tests.environments import NotInstalled, modules
 
 _START_SECONDS = 60.0
 _MODEL = Path(__file__).with_name("cap")
@@ -85,7 +84,7 @@ class Cap:
 def cap() -> Iterator[Cap]:
     """Run the server on a free port of the loopback; it ends with us, however that is."""
     try:
-        modules = packages(_MODEL / "package.json")
+        node, folder = modules(_MODEL / "package.json")
     except NotInstalled as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
@@ -93,12 +92,15 @@ def cap() -> Iterator[Cap]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="cap-") as folder:
-        project = Path(folder) / "cap"
+    with tempfile.TemporaryDirectory(prefix="cap-") as temporary:
+        project = Path(temporary) / "cap"
         shutil.copytree(_MODEL, project)
-        (project / "node_modules").symlink_to(modules)
-        command = [modules / "node" / "bin" / "node", modules / ".bin" / "cds-serve"]
-        log = Path(folder) / "log"
+        installed = folder / "node_modules"
+        (project / "node_modules").symlink_to(installed)
+        # The server needs a newer node than many systems have: it comes with its packages.
+        own = next(iter(sorted(installed.glob("node-*/bin/node"))), Path(node))
+        command = [own, installed / ".bin" / "cds-serve"]
+        log = Path(temporary) / "log"
         with log.open("wb") as written:
             process = subprocess.Popen(
                 command,
