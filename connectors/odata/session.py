@@ -20,6 +20,7 @@ from connectors.odata.service import Service
 from connectors.patterns import own_names
 from runner.errors import PermissionMissing, RequestRefused, SourceDown, TableMissing
 from runner.job import matches
+from runner.rowhash import Digest
 from runner.source import CHANGES, Chunk, Mark, Scan, Table, Window, make_chunk
 from runner.tasks import task_group
 
@@ -143,6 +144,16 @@ class ODataSession(ApiSession):
             {name: value for name, value in (("after", low), ("upto", high)) if value is not None}
             for low, high in zip(lows, highs, strict=True)
         ]
+
+    async def digest(self, scan: Scan, chunk: Chunk, ask: Digest) -> list[tuple[Any, ...]] | None:
+        if _tracked(scan) and scan.window is not None and scan.window.start is None:
+            raise RequestRefused(
+                f"{scan.table.qualified}: an initial load cannot be read a second time: that would begin its tracking "
+                "anew, and the delta link of the first one would be gone.",
+                guidance="Use --verify hash or --verify counts for it; later runs may use --verify source.",
+                table=scan.table.qualified,
+            )
+        return None
 
     async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
         model, owner = await self._place(scan)

@@ -182,6 +182,22 @@ def test_mode_full_does_not_end_somebodys_tracking(cli: Cli, project: Project, s
     assert system.extracted.changes(token, _START)[0] == []
 
 
+def test_an_initial_load_is_not_read_twice_to_verify_it(cli: Cli, project: Project, system: System) -> None:
+    project.job(job(system.source(), {"EntityOfZDOC": {}}))
+    said = cli("backfill", "job.yml", "--verify", "source")
+    assert said.code == 1
+    assert "--verify hash" in said.out + said.err
+    backfill(cli, "--verify", "hash")
+    system.extracted.put(document(3, "9.99"))
+    backfill(cli, "--verify", "source")
+    assert project.query(_ROWS.format("entity_of_zdoc")) == values(system.extracted)
+    assert "equal to the source" in cli("verify", "job.yml").out
+    # To look at the source again did not begin anything there.
+    system.extracted.put(document(4, "9.99"))
+    backfill(cli)
+    assert project.query(_ROWS.format("entity_of_zdoc")) == values(system.extracted)
+
+
 # What SAP wants of each request.
 
 
