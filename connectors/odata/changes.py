@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from connectors.api import Page
 from connectors.odata.edm import EntitySet
-from connectors.odata.reading import Request
+from connectors.odata.reading import Request, follow
 from connectors.odata.service import Answer, Service
-from runner.errors import RequestRefused, TableChanged, TableMissing
+from runner.errors import RequestRefused, TableMissing
 from runner.source import Column
 
 CHANGE_MODE = "ODQ_CHANGEMODE"
@@ -64,15 +64,12 @@ async def since(service: Service, request: Request, mark: str, deleted: str) -> 
 
 
 async def go_on(service: Service, request: Request, bounds: Mapping[str, Any], deleted: str) -> AsyncIterator[Page]:
-    """Yield pages from one on."""
-    prefer = [f"odata.maxpagesize={service.config.page_size}"]
-    try:
-        answer = await service.entities(str(bounds["next"]), prefer=prefer)
-    except (RequestRefused, TableMissing) as error:
-        raise TableChanged(
-            f"{request.set.name}: the service does not know any more where its pages go on: {error.message}",
-            table=request.set.name,
-        ) from error
+    """Yield pages from one on.
+
+    Raises:
+        TableChanged: The service does not know it any more.
+    """
+    answer = await follow(service, request, str(bounds["next"]))
     async for page in _on(service, request, answer, deleted, phase=str(bounds["phase"])):
         yield page
 
@@ -100,17 +97,7 @@ async def _on(service: Service, request: Request, answer: Answer, deleted: str, 
             yield Page(rows, rest, mark=answer.delta if rest is None else None)
         if rest is None:
             return
-        answer = await _next(service, request, str(answer.following))
-
-
-async def _next(service: Service, request: Request, link: str) -> Answer:
-    try:
-        return await service.entities(link, prefer=[f"odata.maxpagesize={service.config.page_size}"])
-    except (RequestRefused, TableMissing) as error:
-        raise TableChanged(
-            f"{request.set.name}: the service does not know any more where its pages go on: {error.message}",
-            table=request.set.name,
-        ) from error
+        answer = await follow(service, request, str(answer.following))
 
 
 def _records(request: Request, answer: Answer, deleted: str) -> list[dict[str, Any]]:

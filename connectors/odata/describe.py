@@ -49,7 +49,7 @@ def describe(
         kind="entity_set",
         rows=rows or 0,
         bytes=(rows or 0) * 20 * len(columns),
-        indexed=tuple(each.name for each in columns if _orders(each)),
+        indexed=tuple(each.name for each in columns if _orders(each) and each.name in _usable(one)),
         readable=rows is not None,
         comment=one.label,
         detail=detail,
@@ -73,6 +73,13 @@ def _children(one: EntitySet, model: Model, known: Pattern) -> list[str]:
     return found
 
 
+def _usable(one: EntitySet) -> set[str]:
+    """Return what can be filtered and sorted by. ODP does not sort, so nobody could tell how far it was read."""
+    if CHANGE_MODE in one.type.properties:
+        return set()
+    return {name for name, prop in one.type.properties.items() if prop.usable}
+
+
 def _orders(each: Column) -> bool:
     return bool(pa.types.is_timestamp(each.type) or pa.types.is_date(each.type))
 
@@ -81,11 +88,7 @@ def _defaults(one: EntitySet, known: Pattern, deleted: str | None) -> dict[str, 
     if deleted is not None:
         # What was deleted has no values any more that could be kept.
         return {"deletes": {"column": deleted}, "on_delete": "hard"}
-    # What ODP extracts cannot be sorted, so that nobody could tell how far it was read.
-    extracted = CHANGE_MODE in one.type.properties
-    properties = one.type.properties.items()
-    usable = {name for name, prop in properties if name in one.type.key or (prop.usable and not extracted)}
-    found = known.defaults(usable)
+    found = known.defaults({*one.type.key, *_usable(one)})
     if "cursor" in found and (found.get("key") or one.type.key):
         # Services declare it as if it could be missing; rows without it are read in every run.
         found["mode"] = "incremental"

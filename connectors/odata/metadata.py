@@ -7,7 +7,7 @@ outside (XXE) and none that grow. Depth and number of elements are bounded, the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
 from connectors.odata.edm import EntitySet, EntityType, Model, Navigation, Property
@@ -151,6 +151,9 @@ class _Reader:
                     kind = self.types.get(self._full(one.get("EntityType")))
                     if kind is not None:
                         sets[one.get("Name")] = self._set(one, kind, f"{place}/{one.get('Name')}")
+        for name in sets:
+            if f"DeltaLinksOf{name}" in sets:  # ODP lists its delta tokens there
+                sets[name] = replace(sets[name], tracked=True)
         return Model(self.version, sets, self.types, self.plain)
 
     def _set(self, one: Element, kind: EntityType, place: str) -> EntitySet:
@@ -168,11 +171,9 @@ class _Reader:
                        for part in _records(note)):  # fmt: skip
                     refused |= set(kind.properties)
         if refused & set(kind.properties):
-            kept = {
-                name: Property(**{**vars(prop), "usable": prop.usable and name not in refused})
-                for name, prop in kind.properties.items()
-            }
-            kind = EntityType(kind.name, kind.key, kept, kind.navigation, kind.label)
+            properties = kind.properties.items()
+            kept = {name: replace(prop, usable=prop.usable and name not in refused) for name, prop in properties}
+            kind = replace(kind, properties=kept)
         return EntitySet(one.get("Name"), kind, tracked, one.get("sap:label") or self._label(notes) or kind.label)
 
     def _type(self, name: str, below: frozenset[str] = frozenset()) -> EntityType | None:

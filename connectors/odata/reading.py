@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -67,11 +68,12 @@ class Request:
     def key_of(self, row: Mapping[str, Any]) -> list[Any]:
         """Return the key of a row."""
         try:
-            return [row[name] for name in self.key]
+            values = [row[name] for name in self.key]
         except KeyError as error:
             raise RequestRefused(
                 f"{self.set.name}: an entity came without its key property {error.args[0]}."
             ) from error
+        return [str(value) if isinstance(value, Decimal) else value for value in values]
 
 
 def make_request(scan: Scan, entity_set: EntitySet, model: Model, condition: str | None) -> Request:

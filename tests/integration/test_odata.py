@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from connectors.odata import ODataSource
+from connectors.testing.double import Double, answer
 from connectors.testing.odp import Tracking
 from runner.source import Scan
 from runner.testing.conformance import conformance
@@ -230,3 +233,47 @@ def test_parts_of_entities_are_not_merged(cli: Cli, project: Project) -> None:
         said = cli("backfill", "job.yml")
         assert said.code == 1
         assert "came without size" in said.out + said.err
+
+
+class Nested(Double):
+    """Orders whose lines come in parts: so many in the order, the others where its link leads."""
+
+    def routes(self) -> Iterator[web.RouteDef]:
+        yield web.get("/s/$metadata", self._metadata)
+        yield web.get("/s/Orders", self._orders)
+        yield web.get("/s/Orders(1)/lines", self._lines)
+        yield web.get("/s/Orders/$count", self._count)
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        line = '<EntityType Name="Line"><Key><PropertyRef Name="n"/></Key><Property Name="n" Type="Edm.Int32"/></EntityType>'
+        return web.Response(
+            text='<x:Edmx Version="4.0" xmlns:x="e"><x:DataServices><Schema Namespace="N"><EntityType Name="Order"><Key>'
+            '<PropertyRef Name="ID"/></Key><Property Name="ID" Type="Edm.Int32"/><NavigationProperty Name="lines" '
+            f'Type="Collection(N.Line)"/></EntityType>{line}<EntityContainer Name="C"><EntitySet Name="Orders" '
+            'EntityType="N.Order"/></EntityContainer></Schema></x:DataServices></x:Edmx>'
+        )
+
+    async def _count(self, request: web.Request) -> web.Response:
+        return web.Response(text="1")
+
+    async def _orders(self, request: web.Request) -> web.Response:
+        if "gt 1" in request.query.get("$filter", ""):
+            return answer({"value": []})
+        lines = [{"n": number} for number in range(3)]
+        return answer({"value": [{"ID": 1, "lines": lines, "lines@odata.nextLink": "Orders(1)/lines?$skiptoken=3"}]})
+
+    async def _lines(self, request: web.Request) -> web.Response:
+        start = int(request.query["$skiptoken"])
+        body: dict[str, Any] = {"value": [{"n": number} for number in range(start, start + 3)]}
+        if start < 6:
+            body["@odata.nextLink"] = f"lines?$skiptoken={start + 3}"
+        return answer(body)
+
+
+def test_lines_that_come_in_parts_are_read_to_the_end(cli: Cli, project: Project) -> None:
+    with Nested() as nested:
+        source = {"type": "odata", "url": f"{nested.url}/s", "expand": {"Orders": ["lines"]}}
+        project.job(job(source, '{"Orders": {"mode": "full"}}'))
+        backfill(cli)
+    lines = json.loads(project.query("select lines from raw.orders")[0][0])
+    assert [line["n"] for line in lines] == list(range(9))

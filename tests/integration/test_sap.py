@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from connectors.odata import SapSource
 from connectors.testing.odp import EntitySet, Gateway, Property, Service
+from runner.testing.conformance import conformance
 from tests.conftest import Answer, Cli, Project
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -237,6 +240,35 @@ def test_an_object_goes_by_its_own_name_or_the_word_for_it(cli: Cli, project: Pr
     backfill(cli)
     rows = project.query("select to_item from raw.sales_order where sales_order = '5'")
     assert [line["SalesOrderItem"] for line in json.loads(rows[0][0])] == ["10", "20"]
+
+
+def test_shipments_go_by_the_day_of_their_change_and_some_have_none(cli: Cli, project: Project, system: System) -> None:
+    dated = {"Precision": "0", "sap:display-format": "Date"}
+    properties = (Property("DeliveryDocument"), Property("LastChangeDate", "Edm.DateTime", dated))
+    made = EntitySet("A_OutbDeliveryHeader", properties, ("DeliveryDocument",))
+    for number in range(1, 21):
+        day = datetime(2024, 1, number) if number % 4 else None
+        made.put({"DeliveryDocument": f"{number:010d}", "LastChangeDate": day})
+    system.gateway.services["ZDATA_SRV"].sets[made.name] = made
+    project.job(job(system.source(), {"sap.Shipment": {}}))
+    backfill(cli)
+    query = "select delivery_document, last_change_date from raw.shipment order by 1"
+    wanted = sorted((row["DeliveryDocument"], row["LastChangeDate"]) for row in made.rows.values())
+    assert project.query(query) == [(key, day.date() if day else None) for key, day in wanted]
+    made.put({"DeliveryDocument": "0000000004", "LastChangeDate": datetime(2024, 2, 1)})
+    made.put({"DeliveryDocument": "0000000099", "LastChangeDate": None})
+    backfill(cli)
+    assert dict(project.query(query))["0000000004"] == datetime(2024, 2, 1).date()
+    assert "0000000099" in dict(project.query(query))
+    last = [one.query for one in system.gateway.seen if "filter" in one.query and "desc" not in one.query][-1]
+    # A day behind the mark, as the pattern says.
+    assert "datetime%272024-01-18T00%3A00%3A00%27" in last
+
+
+@pytest.mark.parametrize("table", ["A_Document", "EntityOfZDOC", "A_SalesOrder"])
+def test_it_keeps_the_contract(system: System, table: str) -> None:
+    options = {name: value for name, value in system.source(children=True).items() if name != "type"}
+    asyncio.run(conformance(lambda: SapSource(options), f"sap.{table}"))
 
 
 # Faults.

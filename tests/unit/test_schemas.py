@@ -28,6 +28,7 @@ def test_aliases_and_strictness(schemas):
     ("name", "kinds"),
     [
         ("SourceSpec", ["dlt", "linear", "postgres", "sheets"]),
+        ("SourceSpec", ["dlt", "linear", "odata", "postgres", "sap"]),
         (
             "DestinationSpec",
             ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],
