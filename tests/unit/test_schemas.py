@@ -27,8 +27,7 @@ def test_aliases_and_strictness(schemas):
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("SourceSpec", ["dlt", "linear", "postgres", "sheets"]),
-        ("SourceSpec", ["dlt", "linear", "odata", "postgres", "sap"]),
+        ("SourceSpec", ["dlt", "linear", "odata", "postgres", "sap", "sheets"]),
         (
             "DestinationSpec",
             ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],
