@@ -80,9 +80,9 @@ Judge = Callable[[Reply], RunnerError | None]
 def judged(reply: Reply, *, now: datetime) -> RunnerError | None:
     """Return the error that an answer means by its status alone; None for a good one."""
     status, where = reply.status, reply.where
-    words = f": {reply.message}" if reply.message else ""
     if 200 <= status < 300:
         return None
+    words = f": {reply.message}" if reply.message else ""
     if status == 401:
         return CredentialsRejected(f"{where} was refused, the credentials are not accepted (401){words}")
     if status == 403:

@@ -91,17 +91,13 @@ class Publisher:
         with stage("verify", within="load"):
             staged = self._compare(one_chunk=one_chunk) if self.publication.verify else None
         crash_point("verify", self.target.source_table)
-        unnamed = not one_chunk and self.writer.transactional_ddl
-        if unnamed and self.writer.row_id is not None:
-            # Before rows are deleted: DuckDB commits no transaction that alters a table behind that.
+        if not one_chunk and self.writer.transactional_ddl:
+            # First: DuckDB does not change a table that rows were deleted from in the same transaction.
             self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
-            unnamed = False
         if self.publication.collapse:
             staged = self._collapse(staged)
         if self.publication.check_key and not self.outcome.collapsed:
             self._check_key()
-        if unnamed:
-            self.cursor.execute(f"alter table {self.stage} drop column {CHUNK}")
         staged = self._leave_out_deleted(staged)
         carried: Fingerprint | None
         if self.publication.mode == "snapshot":
