@@ -29,8 +29,11 @@ def _imports(body: list[ast.stmt], *, top: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import"
             assert node.module
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            # To take a module out of a package needs the package no more than to name the module itself does.
+            if not all(name in FILES for name in found):
+                yield node.module
+            yield from found
         elif top and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         elif top and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
