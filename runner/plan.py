@@ -177,11 +177,21 @@ def _entry(job: Job, table: Table, *, merges: bool) -> TableEntry | None:
         return None
     said = job.entry(table.qualified)
     unasked = {"lag"} if entry.mode == "append" else set()
-    unasked |= {"deletes"} if entry.mode == "snapshot" or not merges else set()
+    unasked |= {"deletes"} if entry.mode == "snapshot" or not merges or _drops_marks(table, entry) else set()
     unasked -= said.model_fields_set if said else set()
     return TableEntry.model_construct(
         **{name: getattr(entry, name) for name in entry.model_fields_set if name not in unasked}
     )
+
+
+def _drops_marks(table: Table, entry: TableEntry) -> bool:
+    """Tell whether the column that marks deleted rows is left out."""
+    if not isinstance(entry.deletes, Deletes) or not entry.columns:
+        return False
+    try:
+        return entry.deletes.column not in {column.name for column in apply_to_schema(table, entry.columns)}
+    except JobFileError:
+        return False  # said again when the table is planned
 
 
 def _several_schemas(job: Job) -> bool:

@@ -19,11 +19,14 @@ from connectors.api import Page
 from connectors.http import Http
 from connectors.salesforce.sheets import read_sheet
 from runner.errors import RequestRefused, RunnerError, SourceDown, TableChanged
+from runner.tasks import task_group
 
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
 _ATTEMPTS = 4
 _GOODBYE = 5.0
+_CLEARING = 30.0
+_DELETES = 8
 _LAST = "null"
 
 
@@ -39,6 +42,7 @@ class Jobs:
         self._http = http
         self._path = path
         self._rows = rows
+        self._read: set[str] = set()
 
     async def create(self, statement: str, operation: str) -> str:
         """Make a job and return its id; it reads what is there now."""
@@ -82,7 +86,7 @@ class Jobs:
             wait = min(wait * 1.5, _LONGEST_WAIT)
 
     async def pages(self, job: str, bounds: Mapping[str, Any], names: set[str]) -> AsyncGenerator[Page, None]:
-        """Read the results of a job that is done, from the bounds on; then delete it.
+        """Read the results of a job that is done, from the bounds on.
 
         Args:
             names: The columns that they must have.
@@ -98,11 +102,25 @@ class Jobs:
                         yield waiting
                     waiting = Page(batch=batch, rest={**common, "locator": locator, "skip": found.read})
             if found.next is None:
+                # Not deleted yet: its last records are not on disk here.
+                self._read.add(job)
                 yield Page(batch=waiting.batch) if waiting is not None else Page()
-                await self.delete(job)
                 return
             locator, skip = found.next, 0
             yield Page(batch=waiting.batch if waiting else None, rest={**common, "locator": locator})
+
+    async def clear(self) -> None:
+        """Delete the jobs that were read to their end."""
+        turn = anyio.CapacityLimiter(_DELETES)
+
+        async def delete(job: str) -> None:
+            async with turn:
+                await self.delete(job)
+
+        with anyio.move_on_after(_CLEARING, shield=True):
+            async with task_group() as group:
+                for job in self._read:
+                    group.start_soon(delete, job)
 
     async def delete(self, job: str) -> None:
         """Delete a job; one that cannot be deleted dies of age."""

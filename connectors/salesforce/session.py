@@ -54,7 +54,7 @@ class SalesforceSession(ApiSession):
         super().__init__(http)
         self._config = config
         self._path = f"/services/data/v{config.api_version}"
-        self._jobs = Jobs(http, f"{self._path}/jobs/query", config.bulk_rows)
+        self.jobs = Jobs(http, f"{self._path}/jobs/query", config.bulk_rows)
 
     # Discovery.
 
@@ -183,7 +183,7 @@ class SalesforceSession(ApiSession):
                 bounds = {key: value for key, value in bounds.items() if key != "bulk"}
             else:
                 names = {column.name for column in scan.columns}
-                async with aclosing(self._jobs.pages(str(job), bounds, names)) as pages:
+                async with aclosing(self.jobs.pages(str(job), bounds, names)) as pages:
                     async for page in pages:
                         yield page
                 return
@@ -194,11 +194,11 @@ class SalesforceSession(ApiSession):
     async def _start(self, scan: Scan, bounds: Mapping[str, Any]) -> str:
         statement = make_query(scan, bounds, ordered=False)
         try:
-            job = await self._jobs.create(statement, self._call(scan))
+            job = await self.jobs.create(statement, self._call(scan))
         except FieldMissing as error:
             raise _changed(scan, error) from error
-        async with self._jobs.care(job):
-            await self._jobs.finish(job)
+        async with self.jobs.care(job):
+            await self.jobs.finish(job)
         return job
 
     async def _query(self, scan: Scan, bounds: Mapping[str, Any]) -> AsyncGenerator[Page, None]:

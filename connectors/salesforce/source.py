@@ -5,7 +5,8 @@ Facts: developer.salesforce.com, REST API Developer Guide, "Limits" (what is lef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
 from connectors.api import ApiSession, ApiSource
@@ -35,6 +36,15 @@ class SalesforceSource(ApiSource):
         auth = make_login(self.config, self.requests.clock, move)
         http = Http(self.config, base=self.config.url, auth=auth, requests=self.requests, judge=judge, usage=usage)
         return http
+
+    @contextlib.asynccontextmanager
+    async def session(self, epoch: int) -> AsyncIterator[ApiSession]:
+        async with super().session(epoch) as session:
+            assert isinstance(session, SalesforceSession)
+            try:
+                yield session
+            finally:
+                await session.jobs.clear()
 
     def make_session(self, http: Http, epoch: int) -> SalesforceSession:
         return SalesforceSession(http, self.config)

@@ -83,7 +83,9 @@ _POINTS = ["chunk-read:2", "chunk-recorded", "load-committed", "swap"]
 def test_killed_nothing_is_lost_and_nothing_is_twice(org: Salesforce, project: Project, bulk: str, point: str) -> None:
     project.job(_JOB.replace("BULK", bulk))
     _kill(project, point)
+    before = len(org.seen)
     _end(project)
+    assert not [one for one in org.seen[before:] if one.method == "POST" and one.path.endswith("/jobs/query")]
     assert project.query("select id, name, weight_c from raw.shipment order by id") == _rows(org)
     assert not org.jobs.all
 
