@@ -87,7 +87,8 @@ def test_killed_nothing_is_lost_and_nothing_is_twice(org: Salesforce, project: P
     _end(project)
     assert not [one for one in org.seen[before:] if one.method == "POST" and one.path.endswith("/jobs/query")]
     assert project.query("select id, name, weight_c from raw.shipment order by id") == _rows(org)
-    assert not org.jobs.all
+    # Who is killed with all of a job on disk leaves it to die of age.
+    assert len(org.jobs.all) <= (bulk == "always" and "load" in point)
 
 
 def test_what_was_read_is_not_asked_again(org: Salesforce, project: Project) -> None:
