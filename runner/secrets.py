@@ -13,7 +13,9 @@ from runner.plugins import load_plugins
 
 _REFERENCE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]*):([^@/\s]+)@")
-_PAIR = re.compile(r"(?i)\b(password|passwd|pwd|token|secret|api_?key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&}]+)")
+_PAIR = re.compile(
+    r"(?i)(?<![/\w])(\w*(?:password|passwd|pwd|token|secret|api_?key))(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&}]+)"
+)
 _SECRET_NAME = re.compile(r"(?i)pass|pwd|token|secret|key|cred")
 _seen: set[str] = set()
 

@@ -140,3 +140,16 @@ def test_the_process_wins_over_dotenv(tmp_path, monkeypatch):
     monkeypatch.delenv("RUNNER_TEST_B", raising=False)
     found = environment(tmp_path)
     assert (found["RUNNER_TEST_A"], found["RUNNER_TEST_B"]) == ("process", "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("POST host/oauth2/token: no connection", "POST host/oauth2/token: no connection"),
+        ("access_token: abcdef, token=x1", "access_token: ***, token=***"),
+        ("client_secret=abc&b=1", "client_secret=***&b=1"),
+        ("{'password': 'x y'}", "{'password': ***}"),
+    ],
+)
+def test_what_is_a_secret_and_what_is_an_address(text, shown):
+    assert redact(text) == shown
