@@ -25,6 +25,8 @@ from runner.errors import (
 from runner.secrets import redact
 
 _LONGEST_MESSAGE = 300
+# Of a longer text secrets would be looked for very long.
+_LOOKED_AT = 4_000
 # Numbers of so many characters have no more than the 15 digits that a double always keeps.
 _SAFE_DIGITS = 15
 
@@ -67,7 +69,7 @@ class Reply:
     def message(self) -> str:
         """The server's own words, as far as they can be found."""
         found = _message(self.data) or (self.text if not self.text.lstrip().startswith("<") else "")
-        return redact(" ".join(found.split()))[:_LONGEST_MESSAGE]
+        return redact(" ".join(found[:_LOOKED_AT].split()))[:_LONGEST_MESSAGE]
 
     def header(self, name: str) -> str | None:
         """Return a header."""
