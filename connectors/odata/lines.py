@@ -6,14 +6,14 @@ lines are read, then their headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.api import Page
 from connectors.odata import literals
 from connectors.odata.edm import EntitySet, Model, Navigation
-from connectors.odata.reading import Request, by_key, has_order
+from connectors.odata.reading import Request, by_key, by_links, has_order
 from connectors.odata.service import Service
 from runner.source import Window
 
@@ -62,7 +62,7 @@ def condition(lines: Lines, window: Window, version: int) -> str | None:
 
 
 async def changed(
-    service: Service, lines: Lines, header: Request, where: str | None, window: Window, after: Any
+    service: Service, lines: Lines, header: Request, where: str | None, window: Window, bounds: Mapping[str, Any]
 ) -> AsyncIterator[Page]:
     """Yield, in OData 2, the headers of the lines of a window, page by page of the lines."""
     inside = literals.window(replace(window, nulls=False), lines.kind, 2, nullable=False, path=lines.cursor)
@@ -70,13 +70,13 @@ async def changed(
     asked = Request(lines.set, 2, own, inside)
     kinds = [header.set.type.properties[ours].type for ours, _ in lines.pairs]
     names = [ours for ours, _ in lines.pairs]
-    async for page in by_key(service, asked, {"after": after} if after is not None else {}):
+    linked = "next" in bounds or service.config.paging == "server"
+    async for page in (by_links if linked else by_key)(service, asked, bounds):
         keys = list(dict.fromkeys(tuple(row[theirs] for _, theirs in lines.pairs) for row in page.rows))
         rows: list[Any] = []
         for at in range(0, len(keys), _AT_ONCE):
             each = [literals.equal(names, kinds, key, 2) for key in keys[at : at + _AT_ONCE]]
             some = replace(header, condition=literals.joined([where, literals.joined(each, "or")]))
-            async for found in by_key(service, some, {}):
+            async for found in by_links(service, some, {}):
                 rows += found.rows
-        assert page.rest is not None
-        yield Page(rows, rest={"lines": lines.navigation.name, **page.rest})
+        yield Page(rows, rest=None if page.rest is None else {"lines": lines.navigation.name, **page.rest})

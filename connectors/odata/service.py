@@ -13,7 +13,7 @@ from connectors.http import Http, Reply
 from connectors.odata.config import ODataConfig
 from connectors.odata.edm import Model
 from connectors.odata.metadata import read_model
-from runner.errors import RequestRefused, SourceDown, UsageError
+from runner.errors import RequestRefused, SourceDown, TableMissing, UsageError
 
 Options = Sequence[tuple[str, str]]
 
@@ -26,12 +26,14 @@ class Answer:
         following: Where the next page is, seen from the service.
         delta: Where what changes from now on will be, seen from the service.
         applied: The preferences that the server followed.
+        count: How many entities there are on all pages, where that was asked for.
     """
 
     rows: list[dict[str, Any]]
     following: str | None
     delta: str | None
     applied: str
+    count: int = 0
 
 
 class Service:
@@ -83,13 +85,21 @@ class Service:
             # ODP ends with the link to its next delta where others have the one to the next page.
             following, delta = None, following
         applied = reply.headers.get("Preference-Applied") or ""
-        return Answer(rows, self._seen(following, reply), self._seen(delta, reply), applied)
+        count = str(links.get("__count" if version == 2 else "@odata.count", links.get("@count", "")))
+        number = int(count) if count.isdigit() else 0
+        return Answer(rows, self._seen(following, reply), self._seen(delta, reply), applied, number)
 
     async def count(self, entity_set: str, options: Options = ()) -> int:
-        """Return how many entities there are."""
-        reply = await self._get(f"{entity_set}/$count", options, (), accept="text/plain")
-        text = reply.text.strip()
-        return int(text) if text.isdigit() else 0
+        """Return how many entities there are; 0 where the service does not say."""
+        try:
+            reply = await self._get(f"{entity_set}/$count", options, (), accept="text/plain")
+            text = reply.text.strip()
+            return int(text) if text.isdigit() else 0
+        except (RequestRefused, TableMissing):
+            # Some services count beside a page alone.
+            asked = ("$inlinecount", "allpages") if (await self.model()).version == 2 else ("$count", "true")
+            answer = await self.entities(entity_set, [*options, asked, ("$top", "1")])
+            return answer.count
 
     async def _get(self, link: str, options: Options, prefer: Sequence[str], accept: str = "application/json") -> Reply:
         version = (await self.model()).version

@@ -87,7 +87,12 @@ class ODataSession(ApiSession):
         given = literals.joined([scan.where, f"{cursor} ne null" if prop.nullable else None])
         options = [("$filter", given)] if given else []
         options += [("$orderby", f"{cursor} desc"), ("$top", "1"), ("$select", cursor)]
-        answer = await self.service.entities(owner.name, options)
+        try:
+            answer = await self.service.entities(owner.name, options)
+        except RequestRefused:
+            if scan.window == Window(cursor):
+                return None  # all of it is read anyway, whatever the service can sort by
+            raise
         if not answer.rows or answer.rows[0].get(cursor) is None:
             return None
         decode = decoder(found, model.version)
@@ -98,13 +103,13 @@ class ODataSession(ApiSession):
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         model, owner = await self._place(scan)
-        paging = self._paging(owner)
-        if _tracked(scan) or paging == "server":
+        if _tracked(scan):
             return [self._chunk(scan, 0, {}, scan.table.rows)]
+        paging = self._paging(owner)
         request = self._request(scan, owner, model)
         found: list[dict[str, Any]] = [{}]
         expected, part = scan.table.rows, max(1, min(rows, _PART))
-        if expected > part:
+        if expected > part and paging != "server":
             if request.condition is not None:
                 expected = await self.service.count(owner.name, [("$filter", request.condition)])
             found = await self._ranges(request, expected, part) if paging == "key" else _counted(expected, part)
@@ -174,7 +179,7 @@ class ODataSession(ApiSession):
         elif "lines" in bounds:
             one = next(one for one in self._lines(scan, owner, model) if one.navigation.name == bounds["lines"])
             assert scan.window is not None
-            pages = lines.changed(self.service, one, request, scan.where, scan.window, bounds.get("after"))
+            pages = lines.changed(self.service, one, request, scan.where, scan.window, bounds)
         elif "next" in bounds or (not bounds and self._paging(owner) == "server"):
             pages = reading.by_links(self.service, request, bounds)
         elif "skip" in bounds or self._paging(owner) == "skip":
@@ -237,7 +242,7 @@ class ODataSession(ApiSession):
 
 def _counted(expected: int, part: int) -> list[dict[str, Any]]:
     """Return ranges by number; the last one goes on to whatever end there is."""
-    step = math.ceil(expected / min(_MOST_PARTS, math.ceil(expected / part)))
+    step = max(1, math.ceil(expected / min(_MOST_PARTS, max(1, math.ceil(expected / part)))))
     starts = range(0, expected, step)
     return [{"skip": at, **({"until": at + step} if at + step < expected else {})} for at in starts] or [{}]
 

@@ -228,8 +228,11 @@ def test_what_changed_since_is_asked_for_in_the_words_of_version_2(cli: Cli, pro
     assert "datetimeoffset%272024-01-01T00%3A03%3A10Z%27" in last
 
 
-def test_an_object_goes_by_its_own_name_or_the_word_for_it(cli: Cli, project: Project, system: System) -> None:
-    project.job(job(system.source(children=True), {"SalesOrder": {"lag": "1s"}}))
+@pytest.mark.parametrize("paging", ["auto", "server"])
+def test_an_object_goes_by_its_own_name_or_the_word_for_it(
+    cli: Cli, project: Project, system: System, paging: str
+) -> None:
+    project.job(job(system.source(children=True, paging=paging), {"SalesOrder": {"lag": "1s"}}))
     backfill(cli)
     rows = project.query("select sales_order, to_item from raw.sales_order order by cast(sales_order as int)")
     assert len(rows) == 30
@@ -269,6 +272,21 @@ def test_shipments_go_by_the_day_of_their_change_and_some_have_none(cli: Cli, pr
 def test_it_keeps_the_contract(system: System, table: str) -> None:
     options = {name: value for name, value in system.source(children=True).items() if name != "type"}
     asyncio.run(conformance(lambda: SapSource(options), f"sap.{table}"))
+
+
+@pytest.mark.parametrize("chunk_rows", [50, 100_000])
+def test_a_service_that_neither_sorts_nor_counts_is_read_by_its_links(
+    cli: Cli, project: Project, system: System, chunk_rows: int
+) -> None:
+    refused = {"error": {"code": "/IWBEP/CM_MGW_RT/097", "message": {"lang": "en", "value": "not implemented"}}}
+    for path in ("orderby", "count$|count\\?"):
+        system.gateway.fail("body", path, status=501, body=refused, times=1000)
+    whole = json.loads(job(system.source(), {"A_Document": {"mode": "full"}}))
+    project.job(json.dumps({**whole, "limits": {"chunk_rows": chunk_rows}}))
+    said = cli("backfill", "job.yml")
+    assert said.code == 0, said.err + said.out
+    assert "about 200 rows" in said.err
+    assert project.query(_ROWS.format("a_document")) == values(system.plain)
 
 
 # Faults.
