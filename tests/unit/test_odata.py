@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from connectors.odata import literals
-from connectors.odata.changes import _key_of_removed
+from connectors.odata import changes, literals
+from connectors.odata.changes import CHANGE_MODE, COUNTER, _key_of_removed
 from connectors.odata.columns import column, decoder, stripped
 from connectors.odata.config import ODataConfig, SapConfig
 from connectors.odata.edm import EntitySet, EntityType, Model, Property
 from connectors.odata.metadata import parse_xml, read_model
 from connectors.odata.reading import Request
+from connectors.odata.service import Answer
 from connectors.records import to_batch
 from runner.errors import RequestRefused, Undecodable
 from runner.source import Window
@@ -269,3 +270,39 @@ def test_secrets_are_not_shown() -> None:
     assert "hidden" not in repr(config)
     assert config.sent() == {"APIKey": "hidden"}
     assert pa.types.is_string(pa.string())
+
+
+def record(key: str, value: str, mode: str, counter: str = "1") -> dict[str, Any]:
+    return {"a": key, "v": value, CHANGE_MODE: mode, COUNTER: counter}
+
+
+class Delta:
+    """A service that answers a delta in two pages."""
+
+    def __init__(self) -> None:
+        self.config = SapConfig(url="https://h/s")
+
+    async def entities(self, link: str, options: Any = (), *, prefer: Any = ()) -> Answer:
+        if link == "T?!deltatoken='1'":
+            rows = [record("x", "after", "U"), record("x", "before", "U", "-1"), record("y", "1", "U")]
+            return Answer(rows, "T?$skiptoken=2", None, "")
+        return Answer([record("x", "", "D", "-1"), record("y", "2", "U")], None, "T?!deltatoken='2'", "")
+
+
+@pytest.mark.parametrize("at_once", [2, 50_000])
+async def test_a_delta_is_what_counts_in_the_end(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "_COLLAPSED", at_once)
+    properties = {name: Property(name, "Edm.String") for name in ("a", "v", CHANGE_MODE, COUNTER)}
+    asked = Request(EntitySet("T", EntityType("T", ("a",), properties, {}), tracked=True), 2, None, None)
+    service: Any = Delta()
+    pages = [page async for page in changes.since(service, asked, "T?!deltatoken='1'", "gone")]
+    found = [[(row["a"], row["v"], row["gone"]) for row in page.rows] for page in pages]
+    last = [("x", "", True), ("y", "2", False)]
+    assert found == ([last] if at_once > 2 else [[("x", "after", False), ("y", "1", False)], last])
+    # The mark comes with the last page, and with no other.
+    assert [page.mark for page in pages] == [None] * (len(pages) - 1) + ["T?!deltatoken='2'"]
+    if at_once == 2:
+        rest = pages[0].rest
+        assert rest is not None
+        again = [page async for page in changes.go_on(service, asked, rest, "gone")]
+        assert [(page.rows, page.mark) for page in again] == [(pages[1].rows, pages[1].mark)]
