@@ -243,6 +243,9 @@ def test_an_object_goes_by_its_own_name_or_the_word_for_it(
     backfill(cli)
     rows = project.query("select to_item from raw.sales_order where sales_order = '5'")
     assert [line["SalesOrderItem"] for line in json.loads(rows[0][0])] == ["10", "20"]
+    project.job(job(system.source(), {"sap.OrderItem": {"mode": "full"}}))
+    backfill(cli)
+    assert project.query("select count(*) from raw.order_item") == [(31,)]
 
 
 def test_shipments_go_by_the_day_of_their_change_and_some_have_none(cli: Cli, project: Project, system: System) -> None:
