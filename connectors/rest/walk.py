@@ -1,0 +1,299 @@
+"""From page to page, from parents to their children: rows in the parents' order, read ahead concurrently."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from connectors.http import Http
+from connectors.rest.actions import Settled
+from connectors.rest.auth import asking
+from connectors.rest.cursors import Cursor
+from connectors.rest.detect import find_paginator, find_rows
+from connectors.rest.incremental import Span
+from connectors.rest.options import remade
+from connectors.rest.paginators import Answer, State, make_paginator
+from connectors.rest.placeholders import expanded, expanded_params
+from connectors.rest.request import Request, join
+from connectors.rest.resources import Resource
+from connectors.rest.selectors import as_row, processed, select
+from runner.errors import RequestRefused, SourceDown, SourceError, TableChanged, TableMissing
+from runner.source import fingerprint
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Rows of a resource.
+
+    Attributes:
+        rest: Where to go on after them; None at the end, and where nobody can begin.
+        answer: The answer that they are of; elements: how many it had before any step.
+    """
+
+    rows: list[dict[str, Any]]
+    rest: dict[str, Any] | None = None
+    answer: Answer | None = None
+    elements: int = 0
+
+
+class Walk:
+    """Reads resources.
+
+    Args:
+        base: The address that paths are relative to.
+        group: Where children are read ahead; it lives as long as the session.
+    """
+
+    def __init__(self, http: Http, base: str, resources: Mapping[str, Resource], group: TaskGroup) -> None:
+        self._http = http
+        self._base = base
+        self._resources = resources
+        self._group = group
+
+    def parent(self, resource: Resource) -> Resource | None:
+        """Return the resource whose rows fill in another's expressions."""
+        return self._resources[resource.parent] if resource.parent is not None else None
+
+    def whole(self, resource: Resource) -> Span:
+        """Return all rows that a configuration wants of a resource, whatever was read before."""
+        return Span(resource.name, resource.incremental, Cursor(None))
+
+    async def leaves(
+        self, resource: Resource, bounds: Mapping[str, Any], span: Span, *, width: int | None = None
+    ) -> AsyncGenerator[Leaf, None]:
+        """Read from some bounds on.
+
+        Args:
+            width: How many parents' children are read at once.
+        """
+        parent = self.parent(resource)
+        if parent is None:
+            async with contextlib.aclosing(self._own(resource, bounds, span, {})) as pages:
+                async for leaf in pages:
+                    yield leaf
+            return
+        parents = self.leaves(parent, bounds.get("parent") or {}, self.whole(parent), width=width)
+        at_once = width or self._http.requests.limits.concurrency.ceiling
+
+        def children(row: dict[str, Any]) -> AsyncGenerator[Leaf, None]:
+            return self._own(resource, {}, span, row)
+
+        async with contextlib.aclosing(parents) as pages:
+            async for page in pages:
+                async with contextlib.aclosing(self._in_order(page.rows, children, at_once)) as found:
+                    async for leaf in found:
+                        yield Leaf(leaf.rows, None, leaf.answer, leaf.elements)
+                if page.rest is not None:
+                    yield Leaf([], {**bounds, "parent": page.rest})
+
+    async def _own(
+        self, resource: Resource, bounds: Mapping[str, Any], span: Span, parent: dict[str, Any]
+    ) -> AsyncGenerator[Leaf, None]:
+        """Read the pages of one address."""
+        request = self.request(resource, span, parent)
+        added = _of_parent(resource, parent)
+        async with contextlib.aclosing(self._pages(resource, request, bounds)) as pages:
+            async for items, rest, answer in pages:
+                elements = len(items)
+                if added:
+                    items = [{**as_row(item), **added} for item in items]
+                found = [as_row(item) for item in processed(items, resource.steps, resource.name)]
+                rows = span.kept(found)
+                if span.closed:
+                    rest = None
+                yield Leaf(rows, rest, answer, elements)
+                if rest is None:
+                    return
+
+    def request(self, resource: Resource, span: Span, parent: Mapping[str, Any]) -> Request:
+        """Return the request for the first page."""
+        values = {**span.values(), **_resolved(resource, parent)}
+        return Request(
+            resource.method,
+            join(self._base, str(expanded(resource.path, values))),
+            expanded_params(span.params(resource.params), values),
+            expanded(resource.headers, values),
+            expanded(resource.json, values, typed=True),
+            expanded(resource.data, values),
+        )
+
+    async def _pages(
+        self, resource: Resource, request: Request, bounds: Mapping[str, Any]
+    ) -> AsyncGenerator[tuple[list[Any], dict[str, Any] | None, Answer], None]:
+        selector, model = bounds.get("selector") or resource.selector, resource.paginator
+        detected: dict[str, Any] | None = bounds.get("paginator")
+        if detected is not None:
+            model = remade(detected)
+        pager = make_paginator(model, begin=detected is None) if model is not None else None
+        state: State | None = bounds["at"] if "at" in bounds else pager.first() if pager else None
+        begun, before = "at" in bounds, _Before()
+        while True:
+            answer = await self._first(resource, pager.apply(request, state) if pager and state else request, begun)
+            if answer is None:
+                return
+            selector = selector if selector is not None else find_rows(answer.data)
+            items = select(selector, answer.data)
+            if begun and "unlike" in bounds and items and digest(items) == bounds["unlike"]:
+                raise _same(resource)
+            before.check(resource, items, answer)
+            if pager is None:
+                found = find_paginator(answer)
+                detected = found.model_dump()
+                pager = make_paginator(found, begin=False)
+            following = pager.next(state, answer, len(items))
+            if following is not None and following == state:
+                raise _same(resource)
+            if following is not None and "to" in bounds and following.get("at", 0) >= bounds["to"]:
+                following = None
+            rest = None
+            if following is not None:
+                known = {"selector": selector} if resource.selector is None else {}
+                known |= {"paginator": detected} if detected is not None else {}
+                rest = {**{key: bounds[key] for key in bounds if key != "unlike"}, **known, "at": following}
+            yield items, rest, answer
+            if rest is None:
+                return
+            state, begun = following, False
+
+    async def _first(self, resource: Resource, request: Request, begun: bool) -> Answer | None:
+        """Ask; where a range of pages begins that is not there any more, the table changed."""
+        try:
+            return await self.ask(resource, request)
+        except (TableMissing, RequestRefused) as error:
+            if not begun:
+                raise
+            raise TableChanged(f"The page where reading goes on is not there any more: {error.message}") from error
+
+    async def ask(self, resource: Resource, request: Request) -> Answer | None:
+        """Send a request; None where response_actions ignore what came."""
+        token = asking.set(resource)
+        try:
+            reply = await self._http.request(
+                request.method,
+                request.url,
+                params=request.query,
+                headers=request.sent_headers,
+                json=request.json,
+                body=request.body,
+                idempotent=True,
+            )
+        except Settled as settled:
+            return settled.answer
+        finally:
+            asking.reset(token)
+        if reply.data is None and reply.body.strip() not in (b"", b"null"):
+            raise SourceError(f"{reply.where}: the answer is no JSON.", guidance="Check base_url and the path.")
+        return Answer(reply.data, reply.headers, request.url, reply.body)
+
+    async def _in_order(
+        self, rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], AsyncGenerator[Leaf, None]], width: int
+    ) -> AsyncGenerator[Leaf, None]:
+        """Read of several rows at once, and yield in the rows' order."""
+        waiting: deque[MemoryObjectReceiveStream[Leaf | Exception | None]] = deque()
+        left = iter(rows)
+
+        def begin() -> bool:
+            for row in left:
+                send, receive = anyio.create_memory_object_stream[Leaf | Exception | None](1)
+                waiting.append(receive)
+                self._group.start_soon(_work, read, row, send)
+                return True
+            return False
+
+        try:
+            while len(waiting) < width and begin():
+                pass
+            while waiting:
+                async for message in _until_end(waiting[0]):
+                    yield message
+                waiting.popleft().close()
+                begin()
+        finally:
+            for receive in waiting:
+                receive.close()
+
+
+async def _work(
+    read: Callable[[dict[str, Any]], AsyncGenerator[Leaf, None]],
+    row: dict[str, Any],
+    send: MemoryObjectSendStream[Leaf | Exception | None],
+) -> None:
+    """Read the children of one row; an error goes to whoever waits for them."""
+    with send:
+        try:
+            async with contextlib.aclosing(read(row)) as leaves:
+                async for leaf in leaves:
+                    await send.send(leaf)
+            await send.send(None)
+        except anyio.BrokenResourceError:
+            return  # nobody waits any more
+        except Exception as error:
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await send.send(error)
+
+
+async def _until_end(receive: MemoryObjectReceiveStream[Leaf | Exception | None]) -> AsyncGenerator[Leaf, None]:
+    async for message in receive:
+        if message is None:
+            return
+        if isinstance(message, Exception):
+            raise message
+        yield message
+    raise SourceDown("The session was closed while children were read.")
+
+
+class _Before:
+    """The page before this one."""
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+        self._body = b""
+
+    def check(self, resource: Resource, items: list[Any], answer: Answer) -> None:
+        # Steps may change rows where they are: then the bodies tell.
+        same = self._body == answer.body if resource.steps else self._items == items
+        if items and same:
+            raise _same(resource)
+        self._items, self._body = ([], answer.body) if resource.steps else (items, b"")
+
+
+def _same(resource: Resource) -> SourceError:
+    return SourceError(
+        f"The pages of {resource.name} do not advance: two that follow each other are the same.",
+        guidance="Check the paginator: the name of its parameter, where the next page is named, and base_page.",
+    )
+
+
+def digest(items: list[Any]) -> str:
+    """Return what tells the rows of two pages apart."""
+    return fingerprint(items)
+
+
+def _resolved(resource: Resource, parent: Mapping[str, Any]) -> dict[str, Any]:
+    values = {}
+    for name, path in resource.resolved:
+        found = path.find(parent)
+        if not found:
+            raise SourceError(
+                f"{resource.name} needs the field {path.text!r} of each row of {resource.parent}, and one has none: "
+                f"it has {', '.join(parent) or 'no fields'}."
+            )
+        values[name] = found[0]
+    return values
+
+
+def _of_parent(resource: Resource, parent: Mapping[str, Any]) -> dict[str, Any]:
+    for name in resource.include:
+        if name not in parent:
+            raise SourceError(
+                f"{resource.name} includes the field {name!r} of each row of {resource.parent}, and one has none: "
+                f"it has {', '.join(parent)}."
+            )
+    return {f"_{resource.parent}_{name}": parent[name] for name in resource.include}
