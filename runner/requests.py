@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Shapes:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._known: dict[str, Any] = {}
+        self._turn = threading.Lock()
         if path is not None and path.is_file():
             try:
                 self._known = json.loads(path.read_text("utf-8"))
@@ -65,11 +67,14 @@ class Shapes:
         self._known[table] = shape
 
     def save(self) -> None:
-        """Write it down; blocks."""
+        """Write it down; blocks. Several threads may ask for it at once."""
         if self._path is not None:
-            temporary = self._path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self._known, indent=1), "utf-8")
-            temporary.replace(self._path)
+            with self._turn:
+                # Others learn on while this one writes.
+                known = dict(self._known)
+                temporary = self._path.with_suffix(f".{os.getpid()}")
+                temporary.write_text(json.dumps(known, indent=1), "utf-8")
+                temporary.replace(self._path)
 
 
 class Requests:
