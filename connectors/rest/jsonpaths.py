@@ -39,9 +39,14 @@ class JsonPath:
         return self._names[0] if self._names is not None and len(self._names) == 1 else None
 
     @property
+    def plain(self) -> bool:
+        """Whether it is names with dots between them, so that it finds one value or none."""
+        return self._names is not None
+
+    @property
     def column(self) -> str:
-        """A name for a column that holds what it finds: names joined by two underscores, as dlt flattens them."""
-        return "__".join(re.findall(r"[A-Za-z0-9_]+", self.text)) or "value"
+        """The column of what it finds: a field's own, or for anything deeper one that no object has."""
+        return self.field or "cursor_" + "_".join(re.findall(r"[A-Za-z0-9]+", self.text))
 
     def find(self, data: Any) -> list[Any]:
         """Return every value at the path."""

@@ -18,6 +18,7 @@ from connectors.rest.auth import asking
 from connectors.rest.cursors import Cursor
 from connectors.rest.detect import find_paginator, find_rows
 from connectors.rest.incremental import Span
+from connectors.rest.jsonpaths import compiled
 from connectors.rest.options import remade
 from connectors.rest.paginators import Answer, State, make_paginator
 from connectors.rest.placeholders import expanded, expanded_params
@@ -140,7 +141,7 @@ class Walk:
                 return
             selector = selector if selector is not None else find_rows(answer.data)
             items = select(selector, answer.data)
-            if begun and "unlike" in bounds and items and digest(items) == bounds["unlike"]:
+            if begun and _tell_apart(resource, items) and digest(items) == bounds.get("unlike"):
                 raise _same(resource)
             before.check(resource, items, answer)
             if pager is None:
@@ -253,15 +254,21 @@ class _Before:
     """The page before this one."""
 
     def __init__(self) -> None:
-        self._items: list[Any] = []
-        self._body = b""
+        self._items: Any = None
+        self._data: Any = None
 
     def check(self, resource: Resource, items: list[Any], answer: Answer) -> None:
-        # Steps may change rows where they are: then the bodies tell.
-        same = self._body == answer.body if resource.steps else self._items == items
-        if items and same:
+        # Steps may change rows where they are.
+        known = digest(items) if resource.steps else items
+        if items and known == self._items and (_tell_apart(resource, items) or answer.data == self._data):
             raise _same(resource)
-        self._items, self._body = ([], answer.body) if resource.steps else (items, b"")
+        self._items, self._data = known, None if resource.steps else answer.data
+
+
+def _tell_apart(resource: Resource, items: list[Any]) -> bool:
+    """Tell whether rows are whole objects, so that two pages of the same ones are one page twice."""
+    whole = resource.selector is None or compiled(resource.selector).plain
+    return whole and len(items) > 1 and isinstance(items[0], Mapping)
 
 
 def _same(resource: Resource) -> SourceError:
