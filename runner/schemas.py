@@ -35,7 +35,7 @@ def _specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
     alternatives = []
     for kind, plugin in sorted(load_plugins(group).items()):
         config: type[BaseModel] = plugin.config_model
-        own = config.model_json_schema(by_alias=True)
+        own = _apart(config.model_json_schema(by_alias=True), definitions, kind)
         definitions.update(own.pop("$defs", {}))
         properties = {**base["properties"], **own["properties"], "type": {"const": kind}}
         alternatives.append({"type": "object", "title": kind, "properties": properties, "additionalProperties": False})
@@ -44,6 +44,19 @@ def _specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
         properties = {key: value for key, value in base["properties"].items() if key != "type"}
         alternatives.append({"type": "object", "properties": properties, "not": {"required": ["type"]}})
     definitions[name] = {"description": base.get("description", ""), "anyOf": alternatives}
+
+
+def _apart(schema: dict[str, Any], taken: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a plug-in's schema without definitions that have a name of another plug-in's and are others."""
+    own = schema.get("$defs", {})
+    clashes = [name for name, one in own.items() if taken.get(name, one) != one]
+    text = json.dumps(schema)
+    for name in clashes:
+        text = text.replace(f'"#/$defs/{name}"', f'"#/$defs/{kind}.{name}"')
+    renamed: dict[str, Any] = json.loads(text)
+    for name in clashes:
+        renamed["$defs"][f"{kind}.{name}"] = renamed["$defs"].pop(name)
+    return renamed
 
 
 def main(arguments: list[str]) -> int:

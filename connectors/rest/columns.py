@@ -29,7 +29,7 @@ def table_of(
     style: Style | None = None,
     rows: int = 0,
     partial: bool = False,
-    refused: str = "",
+    problem: str | None = None,
 ) -> Table:
     """Return a resource as a table.
 
@@ -37,7 +37,7 @@ def table_of(
         style: How the server writes values of the cursor.
         rows: How many there are, estimated.
         partial: Whether the rows of a parent that is incremental are all that it has.
-        refused: Why it cannot be read.
+        problem: Why it cannot be read.
     """
     cursor = cursor_column(resource)
     never_empty = resource.incremental is not None and resource.incremental.on_cursor_value_missing != "include"
@@ -56,7 +56,7 @@ def table_of(
         detail={"resource": resource.name, "style": style},
         defaults=_defaults(resource, key, found, partial=partial),
         inferred=True,
-        refused=refused,
+        problem=problem,
     )
 
 

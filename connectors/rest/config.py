@@ -116,7 +116,9 @@ class Endpoint(Strict):
 class ResourceDefaults(Strict):
     """What all resources have in common, and what each may say for itself."""
 
-    endpoint: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = None
+    endpoint: Annotated[Endpoint | None, BeforeValidator(_endpoint, json_schema_input_type=Endpoint | str | None)] = (
+        None
+    )
     include_from_parent: list[str] | None = None
     processing_steps: list[Step] | None = None
     table_name: str | None = None
@@ -169,20 +171,25 @@ class RestConfig(HttpConfig):
 
     client: Client
     resource_defaults: ResourceDefaults | None = None
-    resources: list[Annotated[Resource, BeforeValidator(_resource)]] = Field(min_length=1)
+    resources: list[Annotated[Resource, BeforeValidator(_resource, json_schema_input_type=Resource | str)]] = Field(
+        min_length=1
+    )
+    config: Any = Field(
+        None, description="instead: package.module:name of a dictionary, or of a function returning one"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _given(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        if "config" not in data:
-            return known_keys(cls, data, more=("config",))
-        own = {key: value for key, value in data.items() if key != "config"}
+        known_keys(cls, data)
+        if data.get("config") is None:
+            return data
         for key in ("client", "resource_defaults", "resources"):
-            if key in own:
+            if key in data:
                 raise ValueError(f"{key} and config: one of them says what is read")
-        return known_keys(cls, {**load_config(data["config"]), **own})
+        return known_keys(cls, {**load_config(data["config"]), **data})
 
 
 def read_config(options: Mapping[str, Any]) -> RestConfig:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -97,13 +98,13 @@ def ceiling(headers: Mapping[str, str]) -> str | None:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}+00"
 
 
-def lag_of(lag: float | None, kind: pa.DataType) -> timedelta | int | None:
+def lag_of(lag: float | None, kind: pa.DataType) -> str | int | None:
     """Return dlt's lag as a job file has it: days for dates, seconds for times, else a number."""
     if not lag:
         return None
     if pa.types.is_integer(kind):
         return int(lag)
-    return timedelta(days=lag) if pa.types.is_date(kind) else timedelta(seconds=lag)
+    return f"{math.ceil(lag)}{'d' if pa.types.is_date(kind) else 's'}"
 
 
 def _moment(value: Any) -> datetime:

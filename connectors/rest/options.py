@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from connectors.rest.jsonpaths import compiled
 from connectors.rest.objects import function, refuse_object
 from runner.document import nearest
 
 
-def known_keys(model: type[BaseModel], data: Any, more: tuple[str, ...] = ()) -> Any:
+def known_keys(model: type[BaseModel], data: Any) -> Any:
     """Return data whose keys a model knows.
 
     Raises:
-        ValueError: One is unknown; it names the nearest.
+        PydanticCustomError: One is unknown; it names the nearest.
     """
     if isinstance(data, Mapping):
-        known = [*(field.alias or name for name, field in model.model_fields.items()), *more]
+        known = [field.alias or name for name, field in model.model_fields.items()]
         for key in data:
             if key not in known:
                 near = nearest(str(key), known)
-                raise ValueError(f"unknown key {key!r}." + (f" Did you mean {near!r}?" if near else ""))
+                hint = f" Did you mean {near!r}?" if near else ""
+                raise PydanticCustomError("extra_forbidden", "{words}", {"words": f"unknown key {key!r}.{hint}"})
     return data
 
 
@@ -61,7 +73,11 @@ def _path(value: Any) -> Any:
     return text
 
 
-Function = Annotated[Callable[..., Any], BeforeValidator(function)]
+Function = Annotated[
+    Callable[..., Any],
+    BeforeValidator(function),
+    WithJsonSchema({"type": "string", "description": "package.module:function"}),
+]
 # Also the objects that jsonpath-ng makes of one.
 PathText = Annotated[str, BeforeValidator(_path)]
 
@@ -255,35 +271,28 @@ def remade(dumped: Mapping[str, Any]) -> PaginatorModel:
     return kinds[dumped["type"]](**dumped)
 
 
+_Paginators = Annotated[
+    Annotated[Automatic, Tag("type:auto")]
+    | Annotated[SinglePage, Tag("type:single_page")]
+    | Annotated[JsonLink, Tag("type:json_link")]
+    | Annotated[HeaderLink, Tag("type:header_link")]
+    | Annotated[HeaderCursor, Tag("type:header_cursor")]
+    | Annotated[JsonCursor, Tag("type:cursor")]
+    | Annotated[Offset, Tag("type:offset")]
+    | Annotated[PageNumber, Tag("type:page_number")],
+    Discriminator(_tag),
+]
+_Auths = Annotated[
+    Annotated[BearerToken, Tag("type:bearer")]
+    | Annotated[Key, Tag("type:api_key")]
+    | Annotated[UserPassword, Tag("type:http_basic")]
+    | Annotated[ClientCredentials, Tag("type:oauth2_client_credentials")],
+    Discriminator(_tag),
+]
+_PAGINATORS = (Automatic, SinglePage, JsonLink, HeaderLink, HeaderCursor, JsonCursor, Offset, PageNumber)
+_AUTHS = (BearerToken, Key, UserPassword, ClientCredentials)
 Paginator = Annotated[
-    Annotated[
-        Annotated[Automatic, Tag("type:auto")]
-        | Annotated[SinglePage, Tag("type:single_page")]
-        | Annotated[JsonLink, Tag("type:json_link")]
-        | Annotated[HeaderLink, Tag("type:header_link")]
-        | Annotated[HeaderCursor, Tag("type:header_cursor")]
-        | Annotated[JsonCursor, Tag("type:cursor")]
-        | Annotated[Offset, Tag("type:offset")]
-        | Annotated[PageNumber, Tag("type:page_number")],
-        Discriminator(_tag),
-    ]
-    | None,
-    BeforeValidator(
-        _typed(
-            "paginator",
-            "auto",
-            (Automatic, SinglePage, JsonLink, HeaderLink, HeaderCursor, JsonCursor, Offset, PageNumber),
-        )
-    ),
+    _Paginators | None,
+    BeforeValidator(_typed("paginator", "auto", _PAGINATORS), json_schema_input_type=_Paginators | str | None),
 ]
-Auth = Annotated[
-    Annotated[
-        Annotated[BearerToken, Tag("type:bearer")]
-        | Annotated[Key, Tag("type:api_key")]
-        | Annotated[UserPassword, Tag("type:http_basic")]
-        | Annotated[ClientCredentials, Tag("type:oauth2_client_credentials")],
-        Discriminator(_tag),
-    ]
-    | None,
-    BeforeValidator(_typed("auth", "bearer", (BearerToken, Key, UserPassword, ClientCredentials))),
-]
+Auth = Annotated[_Auths | None, BeforeValidator(_typed("auth", "bearer", _AUTHS))]

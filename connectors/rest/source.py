@@ -87,16 +87,17 @@ class RestSession(ApiSession):
         await anyio.to_thread.run_sync(self.http.requests.shapes.save)
         tables = [found[one.name] for one in wanted]
         # A resource without any row has no columns: a wildcard passes it by.
-        return [one for one in tables if one.columns or one.refused or one.detail["resource"] in exact]
+        return [one for one in tables if one.columns or one.problem or one.detail["resource"] in exact]
 
     async def _described(self, resource: Resource) -> Table:
-        refused, first = "", None
+        problem: str | None = None
+        first = None
         try:
             first = await self._sample(resource)
         except (CredentialsRejected, SourceDown, Throttled):
             raise
         except SourceError as error:
-            refused = error.message
+            problem = error.message
         if first is not None:
             self._first[resource.name] = first
         styles: dict[str, Any] = self.http.requests.shapes.get(_styles(resource)) or {}
@@ -106,7 +107,7 @@ class RestSession(ApiSession):
             style=styles.get("style"),
             rows=first.rows if first else 0,
             partial=self._is_partial(resource),
-            refused=refused,
+            problem=problem,
         )
 
     async def _sample(self, resource: Resource) -> First | None:
@@ -124,7 +125,7 @@ class RestSession(ApiSession):
                     )
                 looked_at += 1
                 if leaf.rows:
-                    self.learn(resource.table, leaf.rows)
+                    self.learn(resource.table, Page(leaf.rows))
                     self._learn_style(resource, leaf.rows)
                 if leaf.rows or looked_at >= _SAMPLE:
                     break
@@ -252,8 +253,8 @@ class RestSource(ApiSource):
                 group.cancel_scope.cancel()
 
     async def examine(self, session: ApiSession, tables: Sequence[Table]) -> list[tuple[str, str, str]]:
-        refused = [("warn", f"{one.qualified}: {one.refused}", "") for one in tables if one.refused]
-        return [("ok", f"{len(tables) - len(refused)} resources can be read", ""), *refused]
+        found = [("warn", f"{one.qualified}: {one.problem}", "") for one in tables if one.problem is not None]
+        return [("ok", f"{len(tables) - len(found)} resources can be read", ""), *found]
 
 
 def _styles(resource: Resource) -> str:

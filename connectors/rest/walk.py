@@ -136,7 +136,8 @@ class Walk:
         state: State | None = bounds["at"] if "at" in bounds else pager.first() if pager else None
         begun, before = "at" in bounds, _Before()
         while True:
-            answer = await self._first(resource, pager.apply(request, state) if pager and state else request, begun)
+            page = pager.apply(request, state) if pager and state else request
+            answer = await self._known(resource, page, begun=begun, later=begun or before.any)
             if answer is None:
                 return
             selector = selector if selector is not None else find_rows(answer.data)
@@ -163,12 +164,17 @@ class Walk:
                 return
             state, begun = following, False
 
-    async def _first(self, resource: Resource, request: Request, begun: bool) -> Answer | None:
-        """Ask; where a range of pages begins that is not there any more, the table changed."""
+    async def _known(self, resource: Resource, request: Request, *, begun: bool, later: bool) -> Answer | None:
+        """Ask for a page that was there a moment ago; where it is not any more, the table changed.
+
+        Args:
+            begun: Whether a chunk begins here: what it goes on from may have expired.
+            later: Whether it is not the first page.
+        """
         try:
             return await self.ask(resource, request)
         except (TableMissing, RequestRefused) as error:
-            if not begun:
+            if not later or not (begun or isinstance(error, TableMissing)):
                 raise
             raise TableChanged(f"The page where reading goes on is not there any more: {error.message}") from error
 
@@ -254,10 +260,12 @@ class _Before:
     """The page before this one."""
 
     def __init__(self) -> None:
+        self.any = False
         self._items: Any = None
         self._data: Any = None
 
     def check(self, resource: Resource, items: list[Any], answer: Answer) -> None:
+        self.any = True
         # Steps may change rows where they are.
         known = digest(items) if resource.steps else items
         if items and known == self._items and (_tell_apart(resource, items) or answer.data == self._data):

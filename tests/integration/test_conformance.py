@@ -8,6 +8,8 @@ import pytest
 
 from connectors.dltsource import DltSource
 from connectors.postgres import PostgresSource
+from connectors.rest import RestSource
+from connectors.testing.rest import RestDouble
 from runner.source import Source
 from runner.testing.conformance import Broken, conformance
 from tests.conftest import Database
@@ -29,6 +31,23 @@ async def test_dlt() -> None:
         return DltSource({"source": "tests.integration.shop_dlt:shop"})
 
     assert (await conformance(make, "dlt.lines")).rows == 2500
+
+
+async def test_rest() -> None:
+    with RestDouble() as api:
+        api.tables = {
+            "things": [{"id": i, "at": f"2024-01-{1 + i % 28:02}T00:00:{i % 60:02}Z"} for i in range(1, 6000)]
+        }
+        options = {
+            "client": {"base_url": api.url, "paginator": {"type": "offset", "limit": 100}},
+            "resources": [
+                {"name": "things", "primary_key": "id", "endpoint": {"path": "offset/things",
+                 "incremental": {"cursor_path": "at"}}},
+            ],
+        }  # fmt: skip
+        found = await conformance(lambda: RestSource(options), "rest.things")
+    assert found.rows == 5999
+    assert found.chunks > 1
 
 
 class Overlapping(PostgresSource):
