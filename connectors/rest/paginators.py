@@ -141,7 +141,7 @@ class Counted:
     """
 
     def __init__(self, model: Offset | PageNumber, *, begin: bool = True) -> None:
-        self._model = model
+        self.model = self._model = model
         self._begin = begin
         if isinstance(model, Offset):
             self.step, self.base, self.start, self.maximum = model.limit, 0, model.offset, model.maximum_offset

@@ -17,6 +17,8 @@ from connectors.rest.walk import Walk, digest
 # What a kill costs at most, in pages; and what a plan costs at most, in chunks.
 _PAGES = 20
 _CHUNKS = 1000
+# Fewer would not show whether rows were pushed from one to the next.
+_LEAST = 3
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ async def ranges(walk: Walk, resource: Resource, span: Span, first: First | None
     model = resource.paginator
     if not isinstance(model, Offset | PageNumber) or span.bounded:
         return [{}]
-    pager = Counted(model)
-    unlike = None
+    pager, known = Counted(model), dict[str, Any]()
     if model.total_path is not None:
         if first is None:
             request = pager.apply(walk.request(resource, span, {}), {"at": pager.start})
@@ -70,25 +71,25 @@ async def ranges(walk: Walk, resource: Resource, span: Span, first: First | None
             first = first_page(resource, answer, 0)
         if first.total is None:
             return [{}]
-        end, unlike = first.total + pager.base, first.digest
+        end = first.total + pager.base
         end = end if pager.maximum is None else min(end, pager.maximum)
+        known = {"total": first.total, **({"first": first.digest} if first.digest is not None else {})}
     elif pager.maximum is not None and model.has_more_path is None:
         end = pager.maximum
     else:
         return [{}]
-    return _split(pager, end, unlike, width)
+    walk.planned.add(resource.name)
+    return _split(pager, end, known, width)
 
 
-def _split(pager: Counted, end: int, unlike: str | None, width: int) -> list[dict[str, Any]]:
+def _split(pager: Counted, end: int, known: dict[str, Any], width: int) -> list[dict[str, Any]]:
     pages = math.ceil((end - pager.start) / pager.step)
-    size = max(min(_PAGES, math.ceil(pages / (2 * width))), math.ceil(pages / _CHUNKS), 1)
+    size = max(min(_PAGES, math.ceil(pages / (2 * width))), math.ceil(pages / _CHUNKS), _LEAST)
     found: list[dict[str, Any]] = []
     for begin in range(0, pages, size):
-        bounds: dict[str, Any] = {}
+        bounds = dict(known) if pages > size else {}
         if begin:
             bounds["at"] = {"at": pager.start + begin * pager.step}
-            if unlike is not None:
-                bounds["unlike"] = unlike
         if begin + size < pages:
             bounds["to"] = pager.start + (begin + size) * pager.step
         # The last one goes on as long as there are pages: rows may come meanwhile.

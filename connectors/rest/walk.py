@@ -17,10 +17,11 @@ from connectors.rest.actions import Settled
 from connectors.rest.auth import asking
 from connectors.rest.cursors import Cursor
 from connectors.rest.detect import find_paginator, find_rows
+from connectors.rest.edges import Edge
 from connectors.rest.incremental import Span
 from connectors.rest.jsonpaths import compiled
 from connectors.rest.options import remade
-from connectors.rest.paginators import Answer, State, make_paginator
+from connectors.rest.paginators import Answer, Paginator, State, make_paginator
 from connectors.rest.placeholders import expanded, expanded_params
 from connectors.rest.request import Request, join
 from connectors.rest.resources import Resource
@@ -50,6 +51,9 @@ class Walk:
     Args:
         base: The address that paths are relative to.
         group: Where children are read ahead; it lives as long as the session.
+
+    Attributes:
+        planned: The resources whose ranges of pages were planned in this session.
     """
 
     def __init__(self, http: Http, base: str, resources: Mapping[str, Resource], group: TaskGroup) -> None:
@@ -57,6 +61,7 @@ class Walk:
         self._base = base
         self._resources = resources
         self._group = group
+        self.planned: set[str] = set()
 
     def parent(self, resource: Resource) -> Resource | None:
         """Return the resource whose rows fill in another's expressions."""
@@ -134,7 +139,7 @@ class Walk:
             model = remade(detected)
         pager = make_paginator(model, begin=detected is None) if model is not None else None
         state: State | None = bounds["at"] if "at" in bounds else pager.first() if pager else None
-        begun, before = "at" in bounds, _Before()
+        begun, before, edge = "at" in bounds, _Before(), Edge(pager, bounds)
         while True:
             page = pager.apply(request, state) if pager and state else request
             answer = await self._known(resource, page, begun=begun, later=begun or before.any)
@@ -142,9 +147,12 @@ class Walk:
                 return
             selector = selector if selector is not None else find_rows(answer.data)
             items = select(selector, answer.data)
-            if begun and _tell_apart(resource, items) and digest(items) == bounds.get("unlike"):
+            whole = _tell_apart(resource, items)
+            if begun and whole and digest(items) == bounds.get("first"):
                 raise _same(resource)
-            before.check(resource, items, answer)
+            before.check(resource, items, answer, whole=whole)
+            if whole:
+                edge.see(items)
             if pager is None:
                 found = find_paginator(answer)
                 detected = found.model_dump()
@@ -152,17 +160,28 @@ class Walk:
             following = pager.next(state, answer, len(items))
             if following is not None and following == state:
                 raise _same(resource)
-            if following is not None and "to" in bounds and following.get("at", 0) >= bounds["to"]:
-                following = None
+            if following is not None and edge.reached(following):
+                changed = await self._first_changed(resource, request, pager, selector, bounds)
+                following = following if edge.moves(answer, changed=changed) else None
             rest = None
             if following is not None:
                 known = {"selector": selector} if resource.selector is None else {}
                 known |= {"paginator": detected} if detected is not None else {}
-                rest = {**{key: bounds[key] for key in bounds if key != "unlike"}, **known, "at": following}
+                rest = {**bounds, **edge.record(), **known, "at": following}
             yield items, rest, answer
             if rest is None:
                 return
             state, begun = following, False
+
+    async def _first_changed(
+        self, resource: Resource, request: Request, pager: Paginator, selector: str, bounds: Mapping[str, Any]
+    ) -> bool:
+        """Tell whether the first page is another one than when ranges of pages were planned, in another session."""
+        state = pager.first()
+        if resource.name in self.planned or "first" not in bounds or state is None:
+            return False
+        answer = await self.ask(resource, pager.apply(request, state))
+        return answer is None or digest(select(selector, answer.data)) != bounds["first"]
 
     async def _known(self, resource: Resource, request: Request, *, begun: bool, later: bool) -> Answer | None:
         """Ask for a page that was there a moment ago; where it is not any more, the table changed.
@@ -264,11 +283,11 @@ class _Before:
         self._items: Any = None
         self._data: Any = None
 
-    def check(self, resource: Resource, items: list[Any], answer: Answer) -> None:
+    def check(self, resource: Resource, items: list[Any], answer: Answer, *, whole: bool) -> None:
         self.any = True
         # Steps may change rows where they are.
         known = digest(items) if resource.steps else items
-        if items and known == self._items and (_tell_apart(resource, items) or answer.data == self._data):
+        if items and known == self._items and (whole or answer.data == self._data):
             raise _same(resource)
         self._items, self._data = known, None if resource.steps else answer.data
 
