@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,7 @@ class RestSession(ApiSession):
         self._heard = heard
         self._walk = Walk(http, config.client.base_url, known, group)
         self._first: dict[str, First] = {}
+        self._tables = 1
 
     # What there is.
 
@@ -73,6 +75,7 @@ class RestSession(ApiSession):
             for one in self._resources.values()
             if one.selected and any(matches(pattern, f"{KIND}.{one.table}") for pattern in patterns)
         ]
+        self._tables = max(self._tables, len(wanted))
         exact = {one.name for one in wanted if {one.table, f"{KIND}.{one.table}"} & set(patterns)}
         found: dict[str, Table] = {}
         at_once = anyio.Semaphore(_AT_ONCE)
@@ -84,7 +87,7 @@ class RestSession(ApiSession):
         async with task_group() as group:
             for resource in wanted:
                 group.start_soon(describe, resource)
-        await anyio.to_thread.run_sync(self.http.requests.shapes.save)
+        await anyio.to_thread.run_sync(self.requests.shapes.save)
         tables = [found[one.name] for one in wanted]
         # A resource without any row has no columns: a wildcard passes it by.
         return [one for one in tables if one.columns or one.problem or one.detail["resource"] in exact]
@@ -100,7 +103,7 @@ class RestSession(ApiSession):
             problem = error.message
         if first is not None:
             self._first[resource.name] = first
-        styles: dict[str, Any] = self.http.requests.shapes.get(_styles(resource)) or {}
+        styles: dict[str, Any] = self.requests.shapes.get(_styles(resource)) or {}
         return table_of(
             resource,
             self.shape(resource.table),
@@ -138,7 +141,7 @@ class RestSession(ApiSession):
         value = next((found for row in rows if (found := path.first(row)) is not None), None)
         style = style_of(value)
         if style is not None:
-            self.http.requests.shapes.put(_styles(resource), {"style": style})
+            self.requests.shapes.put(_styles(resource), {"style": style})
 
     def _is_partial(self, resource: Resource) -> bool:
         parent = self._walk.parent(resource)
@@ -169,7 +172,8 @@ class RestSession(ApiSession):
         span = self._span(scan, resource, top)
         moved = scan.window is not None and (scan.window.start, scan.window.end) != (None, None)
         first = None if moved else self._first.pop(resource.name, None)
-        width = self.http.requests.limits.concurrency.ceiling
+        # Tables that are read at the same time share the requests.
+        width = math.ceil(self.requests.limits.concurrency.ceiling / max(1, self._tables))
         found = await ranges(self._walk, resource, span, first, width)
         common = {"ceiling": top} if top is not None else {}
         each = scan.table.rows // len(found)

@@ -74,7 +74,7 @@ def run(
     offset, busy = log.stat().st_size, _server_cpu(server)
     began = time.perf_counter()
     with said.open("wb") as out:
-        status, cpu, memory = _started(command, folder=folder, environ=environ, out=out, limit=limit)
+        status, cpu, memory = started(command, folder=folder, environ=environ, out=out, limit=limit)
         wall = time.perf_counter() - began
     if status != 0:
         raise Failed(said.read_text(errors="replace")[-600:].strip() or f"exit code {status}")
@@ -91,7 +91,7 @@ def run(
     )
 
 
-def _started(
+def started(
     command: Sequence[str | Path], *, folder: Path, environ: Mapping[str, str], out: IO[bytes], limit: float
 ) -> tuple[int, float, float]:
     """Return the exit code of a command, its seconds of CPU and its peak resident MiB.
