@@ -19,6 +19,8 @@ from runner.source import Column
 # ISO 8601 as Python reads it, but for digits beyond microseconds, which it would drop.
 _FINE = re.compile(r"\.\d{6}\d*[1-9]")
 _LONGEST = 80
+# json.dumps would make an encoder for every value.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Misfit(ValueError):
@@ -76,7 +78,7 @@ def _refuse_nulls(arrays: Sequence[pa.Array], columns: Sequence[Column], table: 
 def json_text(value: Any) -> str:
     """Return a value as compact JSON, numbers as they were written."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _COMPACT(value)
     except TypeError:
         return _exact_json(value)
 

@@ -85,6 +85,7 @@ class Http:
         self._judge = judge
         self._usage = usage
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str | None], str | None] = {}
 
     @property
     def clock(self) -> Clock:
@@ -266,6 +267,13 @@ class Http:
             address += ("&" if "?" in address else "?") + query
         return URL(address.replace(" ", "%20"), encoded=True)
 
+    def _proxy(self, address: URL) -> str | None:
+        """Return the proxy for an address: the environment is looked through once a host."""
+        place = (address.scheme, address.host)
+        if place not in self._proxies:
+            self._proxies[place] = _proxy(address)
+        return self._proxies[place]
+
     @contextlib.asynccontextmanager
     async def _open(
         self, sent: _Sent, address: URL, headers: Mapping[str, str], data: bytes | None
@@ -280,7 +288,7 @@ class Http:
                 headers=headers,
                 data=data,
                 allow_redirects=False,
-                proxy=_proxy(address),
+                proxy=self._proxy(address),
             )
         sent.left = True
         try:
