@@ -9,7 +9,6 @@ from datetime import timedelta
 from connectors.http import ApiKey, Auth, Basic, Bearer, Http, NoAuth, OAuth2
 from connectors.rest.options import AuthModel, BearerToken, ClientCredentials, Key, UserPassword
 from connectors.rest.resources import Resource
-from runner.secrets import remember
 
 # The resource that is asked for, by whoever sends the request.
 asking: ContextVar[Resource | None] = ContextVar("asking", default=None)
@@ -48,7 +47,6 @@ def make_auth(model: AuthModel) -> Auth:
         place = "query" if model.location == "param" else model.location
         return ApiKey(model.name, model.api_key, place)
     assert isinstance(model, ClientCredentials)
-    remember(f"secret={model.client_secret}")
     form = {
         "client_id": model.client_id,
         "client_secret": model.client_secret,

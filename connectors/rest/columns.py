@@ -29,6 +29,7 @@ def table_of(
     style: Style | None = None,
     rows: int = 0,
     partial: bool = False,
+    unseen: bool = False,
     problem: str | None = None,
 ) -> Table:
     """Return a resource as a table.
@@ -37,11 +38,13 @@ def table_of(
         style: How the server writes values of the cursor.
         rows: How many there are, estimated.
         partial: Whether the rows of a parent that is incremental are all that it has.
+        unseen: Whether there may be rows although none was seen: it has columns until the first one comes.
         problem: Why it cannot be read.
     """
     cursor = cursor_column(resource)
     never_empty = resource.incremental is not None and resource.incremental.on_cursor_value_missing != "include"
-    columns = _hinted(shape.columns([cursor] if cursor and never_empty else []), resource.columns)
+    known = shape.columns([cursor] if cursor and never_empty else [])
+    columns = _hinted(known or (_unseen(resource, cursor) if unseen else ()), resource.columns)
     names = {normalise(one.name, _LONGEST): one.name for one in columns}
     key = tuple(names.get(normalise(name, _LONGEST), name) for name in resource.key)
     found = next((one for one in columns if one.name == cursor), None)
@@ -63,6 +66,15 @@ def table_of(
 def cursor_column(resource: Resource) -> str | None:
     """Return the column of the cursor: of a nested one, one that is added."""
     return compiled(resource.incremental.cursor_path).column if resource.incremental else None
+
+
+def _unseen(resource: Resource, cursor: str | None) -> tuple[Column, ...]:
+    """Return the columns of a resource whose rows are all still to come: they are others once there is one."""
+    names = list(dict.fromkeys([*resource.key, *([cursor] if cursor else [])])) or ["value"]
+    moment = pa.timestamp("us", tz="UTC")
+    return tuple(
+        Column(name, moment, nullable=False) if name == cursor else Column(name, pa.string()) for name in names
+    )
 
 
 def _hinted(columns: Sequence[Column], hints: Mapping[str, Mapping[str, Any]]) -> tuple[Column, ...]:
@@ -88,8 +100,9 @@ def _defaults(resource: Resource, key: tuple[str, ...], cursor: Column | None, *
     if key:
         found["key"] = list(key)
     orders = cursor is not None and can_order(cursor.type)
-    if cursor is not None and (orders or resource.disposition == "append"):
-        found["cursor"] = cursor.name
+    if model is not None and (orders or resource.disposition == "append"):
+        # What cannot be a cursor is told in words: appended without one, rows would come again with every run.
+        found["cursor"] = cursor_column(resource)
     # Rows are found by a merge key, and not told apart by it: then all are loaded.
     merges = bool(key) and orders and set(resource.merge_key) <= set(key)
     if resource.disposition == "replace":
@@ -107,18 +120,22 @@ def _defaults(resource: Resource, key: tuple[str, ...], cursor: Column | None, *
     return found
 
 
-def as_typed(rows: list[dict[str, Any]], columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """Return rows whose numbers are times where a hint says that the column has times, as dlt takes them."""
-    times = [
-        one.name
+def hinted_times(resource: Resource, columns: Sequence[Column]) -> dict[str, pa.DataType]:
+    """Return the columns that hints say to be times, with their types."""
+    hinted = {normalise(name, _LONGEST) for name, hint in resource.columns.items() if hint.get("data_type")}
+    return {
+        one.name: one.type
         for one in columns
-        if one.native in ("timestamp", "date") and (pa.types.is_timestamp(one.type) or pa.types.is_date(one.type))
-    ]
+        if normalise(one.name, _LONGEST) in hinted and (pa.types.is_timestamp(one.type) or pa.types.is_date(one.type))
+    }
+
+
+def as_typed(rows: list[dict[str, Any]], times: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
+    """Return rows whose numbers are times where hints say that the column has times, as dlt takes them."""
     wrong = [name for name in times if any(isinstance(row.get(name), int | float) for row in rows)]
     if not wrong:
         return rows
-    kinds = {one.name: one.type for one in columns}
-    return [{**row, **{name: _time(row.get(name), kinds[name]) for name in wrong}} for row in rows]
+    return [{**row, **{name: _time(row.get(name), times[name]) for name in wrong}} for row in rows]
 
 
 def _time(value: Any, kind: pa.DataType) -> Any:

@@ -14,7 +14,7 @@ from connectors.api import ApiSession, ApiSource, Page
 from connectors.http import Http, Reply
 from connectors.rest.actions import act
 from connectors.rest.auth import Credentials, asking
-from connectors.rest.columns import KIND, as_typed, cursor_column, table_of
+from connectors.rest.columns import KIND, as_typed, cursor_column, hinted_times, table_of
 from connectors.rest.config import RestConfig, read_config
 from connectors.rest.cursors import Cursor, ceiling, style_of
 from connectors.rest.incremental import Span
@@ -82,7 +82,7 @@ class RestSession(ApiSession):
 
         async def describe(resource: Resource) -> None:
             async with at_once:
-                found[resource.name] = await self._described(resource)
+                found[resource.name] = await self._described(resource, named=resource.name in exact)
 
         async with task_group() as group:
             for resource in wanted:
@@ -90,13 +90,18 @@ class RestSession(ApiSession):
         await anyio.to_thread.run_sync(self.requests.shapes.save)
         tables = [found[one.name] for one in wanted]
         # A resource without any row has no columns: a wildcard passes it by.
-        return [one for one in tables if one.columns or one.problem or one.detail["resource"] in exact]
+        return [one for one in tables if one.columns or one.problem]
 
-    async def _described(self, resource: Resource) -> Table:
+    async def _described(self, resource: Resource, *, named: bool) -> Table:
+        """Return a resource as a table.
+
+        Args:
+            named: Whether the job names it, so that it is there although it is empty.
+        """
         problem: str | None = None
-        first = None
+        first, ended = None, False
         try:
-            first = await self._sample(resource)
+            first, ended = await self._sample(resource)
         except (CredentialsRejected, SourceDown, Throttled):
             raise
         except SourceError as error:
@@ -110,11 +115,12 @@ class RestSession(ApiSession):
             style=styles.get("style"),
             rows=first.rows if first else 0,
             partial=self._is_partial(resource),
+            unseen=named or not ended,
             problem=problem,
         )
 
-    async def _sample(self, resource: Resource) -> First | None:
-        """Learn the columns from the first page that has rows."""
+    async def _sample(self, resource: Resource) -> tuple[First | None, bool]:
+        """Learn the columns from the first page that has rows; return what it showed, and whether there was none."""
         first: First | None = None
         leaves = self._walk.leaves(resource, {}, self._walk.whole(resource), width=1)
         async with contextlib.aclosing(leaves) as pages:
@@ -131,8 +137,8 @@ class RestSession(ApiSession):
                     self.learn(resource.table, Page(leaf.rows))
                     self._learn_style(resource, leaf.rows)
                 if leaf.rows or looked_at >= _SAMPLE:
-                    break
-        return first
+                    return first, False
+        return first, True
 
     def _learn_style(self, resource: Resource, rows: Sequence[Mapping[str, Any]]) -> None:
         if resource.incremental is None:
@@ -197,10 +203,11 @@ class RestSession(ApiSession):
     async def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
         resource = self._resource(scan)
         span = self._span(scan, resource, chunk.bounds.get("ceiling"))
+        times = hinted_times(resource, scan.columns)
         async with contextlib.aclosing(self._walk.leaves(resource, chunk.bounds, span)) as leaves:
             async for leaf in leaves:
                 mark = span.mark if scan.window is not None else None
-                yield Page(as_typed(leaf.rows, scan.columns), leaf.rest, mark=mark)
+                yield Page(as_typed(leaf.rows, times), leaf.rest, mark=mark)
 
 
 class RestSource(ApiSource):

@@ -46,8 +46,21 @@ async def test_rest() -> None:
             ],
         }  # fmt: skip
         found = await conformance(lambda: RestSource(options), "rest.things")
-    assert found.rows == 5999
+        api.tables |= {
+            "few": [{"id": i} for i in range(1, 300)],
+            "few.parts": [{"id": i, "parent_id": i % 300} for i in range(1500)],
+        }
+        children = {
+            "client": {"base_url": api.url, "paginator": {"type": "offset", "limit": 30}},
+            "resources": [
+                {"name": "few", "endpoint": "offset/few"},
+                {"name": "parts", "primary_key": "id", "endpoint": "offset/few/{resources.few.id}/parts"},
+            ],
+        }
+        parts = await conformance(lambda: RestSource(children), "rest.parts")
+    assert (found.rows, parts.rows) == (5999, 1495)
     assert found.chunks > 1
+    assert parts.chunks > 1
 
 
 class Overlapping(PostgresSource):

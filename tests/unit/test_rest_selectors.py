@@ -10,7 +10,7 @@ import pytest
 
 from connectors.http import Reply
 from connectors.rest.actions import Settled, act
-from connectors.rest.columns import as_typed, table_of
+from connectors.rest.columns import as_typed, hinted_times, table_of
 from connectors.rest.config import Action, Incremental, Step, read_config
 from connectors.rest.cursors import Cursor, ceiling, style_of
 from connectors.rest.incremental import Span
@@ -256,9 +256,12 @@ def test_columns_are_inferred_and_hinted_under_whatever_name() -> None:
         ("late", "date32[day]"),
     ]
     assert table.primary_key == ("Id",)
-    rows = as_typed([{"createdAt": 0, "late": 86400}, {"createdAt": "2024-01-01T00:00:00Z"}], table.columns)
+    times = hinted_times(_resource(columns=hints), table.columns)
+    rows = as_typed([{"createdAt": 0, "late": 86400}, {"createdAt": "2024-01-01T00:00:00Z"}], times)
     assert rows[0] == {"createdAt": datetime(1970, 1, 1, tzinfo=UTC), "late": date(1970, 1, 2)}
     assert rows[1]["createdAt"] == "2024-01-01T00:00:00Z"
+    # A number among inferred times is no time: it makes the column wider.
+    assert hinted_times(_resource(), table_of(_resource(), Shape({"at": "timestamp"})).columns) == {}
 
 
 @pytest.mark.parametrize(
