@@ -346,6 +346,18 @@ class TestFaults:
         assert "do not advance" in _run(cli, code=1)
         assert len(api.seen) < 60
 
+    def test_a_reference_that_was_just_followed_ends_in_words_though_rows_change(
+        self, project: Project, api: RestDouble, cli: Cli
+    ) -> None:
+        def rotate(_: str) -> None:
+            api.tables["things"] = [*api.tables["things"][1:], api.tables["things"][0]]
+
+        api.before = rotate
+        paginator = {"type": "cursor", "cursor_path": "cursors.next", "cursor_param": "tag"}
+        _job(project, api, _resource("cursor", endpoint={"paginator": paginator}))
+        assert "do not advance" in _run(cli, code=1)
+        assert len(api.seen) < 20
+
     def test_links_in_a_circle_end_in_words(self, project: Project, api: RestDouble, cli: Cli) -> None:
         body = {"results": [{"id": 7}], "paging": {"next": f"{api.url}/link/things?after=50"}}
         api.fail("body", "after=60", times=10**6, body=body)

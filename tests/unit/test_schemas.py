@@ -27,7 +27,7 @@ def test_aliases_and_strictness(schemas):
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("SourceSpec", ["dlt", "hubspot", "linear", "odata", "postgres", "salesforce", "sap", "sheets"]),
+        ("SourceSpec", ["dlt", "hubspot", "linear", "odata", "postgres", "rest", "salesforce", "sap", "sheets"]),
         (
             "DestinationSpec",
             ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],
