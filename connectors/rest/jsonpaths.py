@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-# What jsonpath-ng takes as plain names, but for the words of its grammar.
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*(\.[A-Za-z_][A-Za-z0-9_\-]*)*")
+# What jsonpath-ng takes as plain names, quoted or not, but for the words of its grammar.
+_NAME = r'(?:[A-Za-z_][A-Za-z0-9_\-]*|"[^"\\]+")'
+_PLAIN = re.compile(rf"{_NAME}(\.{_NAME})*")
 _WORDS = frozenset({"parent", "where", "wherenot"})
 
 
@@ -28,8 +29,8 @@ class JsonPath:
         self._compiled: Any = None
         if text == "$":
             self._names = ()
-        elif _PLAIN.fullmatch(text) and not _WORDS & set(text.split(".")):
-            self._names = tuple(text.split("."))
+        elif _PLAIN.fullmatch(text) and not _WORDS & set(names := re.findall(_NAME, text)):
+            self._names = tuple(name.strip('"') for name in names)
         else:
             self._compiled = _parsed(text)
 

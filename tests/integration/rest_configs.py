@@ -91,4 +91,47 @@ def converted() -> dict[str, Any]:
     }
 
 
-CONFIGS = {"steps": steps, "converted": converted}
+PAGINATORS: dict[str, Any] = {
+    "link": {"type": "json_link", "next_url_path": "paging.next"},
+    "relative": {"type": "json_response", "next_url_path": "next"},
+    "header": "header_link",
+    "named": {"type": "header_cursor", "cursor_key": "X-Next", "cursor_param": "cursor"},
+    "offset": {"type": "offset", "limit": 7},
+    "page": {"type": "page_number", "base_page": 1, "total_path": "total_pages"},
+    "numbers": {"type": "page_number", "page_param": "p", "total_path": "info.pages"},
+    "more": {"type": "page_number", "total_path": None, "has_more_path": "has_more"},
+    "empty": {"type": "page_number", "total_path": None, "maximum_page": 100},
+    "cursor": {"type": "cursor", "cursor_path": "cursors.next"},
+    "single": "single_page",
+}
+_SELECTORS = {"link": "results", "relative": "data.list", "header": "$", "named": "$[*]", "numbers": "rows",
+              "cursor": "$.records", "single": "entries[*]"}  # fmt: skip
+
+
+def matrix() -> dict[str, Any]:
+    """Every paginator with a selector, a window and steps, for parents and their children; AUTH says who asks."""
+    resources: list[Any] = []
+    for style, paginator in PAGINATORS.items():
+        pages = {"paginator": paginator, "data_selector": _SELECTORS.get(style, "items")}
+        window = {"cursor_path": "updated_at", "initial_value": "2024-01-01T12:00:00Z", "start_param": "since"}
+        parent, child = f"{style}_things", f"{style}_parts"
+        resources += [
+            {
+                "name": parent,
+                "primary_key": "id",
+                "write_disposition": "merge",
+                "endpoint": {"path": f"{style}/things", "incremental": window, **pages},
+                "processing_steps": [{"filter": lambda row: row["id"] % 5}, {"map": _renamed}],
+            },
+            {
+                "name": child,
+                "endpoint": {"path": f"{style}/things/{{resources.{parent}.id}}/parts", **pages},
+                "include_from_parent": ["title"],
+                "processing_steps": [{"yield_map": lambda row: [row, {**row, "id": -row["id"]}]}],
+            },
+        ]
+    auth = json.loads(os.environ["AUTH"])
+    return {"client": {"base_url": os.environ["API"], "auth": auth}, "resources": resources}
+
+
+CONFIGS = {"matrix": matrix, "steps": steps, "converted": converted}

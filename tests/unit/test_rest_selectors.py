@@ -44,11 +44,23 @@ def test_selectors(path: str, data: Any, expected: list[Any]) -> None:
     assert select(path, data) == expected
 
 
-@pytest.mark.parametrize("path", ["a", "a.b", "a-b.c_d", "where.x", "parent", "a[0].b", "*", "$.a", "a.`this`"])
+@pytest.mark.parametrize(
+    "path", ["a", "a.b", "a-b.c_d", "where.x", "parent", "a[0].b", "*", "$.a", "a.`this`", '"x.y"."b c"', 'a."b"']
+)
 def test_paths_are_read_as_the_library_reads_them(path: str) -> None:
     from jsonpath_ng.ext.parser import parse
 
-    samples: list[Any] = [{}, {"a": 1}, {"a": {"b": [1]}}, {"a": [{"b": 2}]}, {"a-b": {"c_d": 3}}, [1], None, 5]
+    samples: list[Any] = [
+        {},
+        {"a": 1},
+        {"a": {"b": [1]}},
+        {"a": [{"b": 2}]},
+        {"a-b": {"c_d": 3}},
+        {"x.y": {"b c": 1}},
+        [1],
+        None,
+        5,
+    ]
     try:
         known = parse(path)
     except Exception:
