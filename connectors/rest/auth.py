@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 
 from connectors.http import ApiKey, Auth, Basic, Bearer, Http, NoAuth, OAuth2
-from connectors.rest.options import AuthModel, BearerToken, ClientCredentials, Key, UserPassword
+from connectors.rest.credentials import AuthModel, BearerToken, ClientCredentials, Key, UserPassword
 from connectors.rest.resources import Resource
 
 # The resource that is asked for, by whoever sends the request.

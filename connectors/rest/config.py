@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from connectors.http import HttpConfig
+from connectors.rest.credentials import Auth
 from connectors.rest.hints import Disposition, Names, columns_of
 from connectors.rest.objects import function, load_config, refuse_object, without_objects
-from connectors.rest.options import Auth, Function, Paginator, PathText, Strict, known_keys, without_session
+from connectors.rest.options import Paginator
+from connectors.rest.strict import Function, PathText, Strict, known_keys, without_session
 from runner.errors import JobFileError
 
 # Hints of dlt that say how its own loader works.

@@ -1,88 +1,13 @@
-"""The paginators and the ways to authenticate of dlt's REST API source, as models."""
+"""The paginators of dlt's REST API source, as models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from connectors.rest.jsonpaths import compiled
-from connectors.rest.objects import function, refuse_object
-from runner.document import nearest
-
-
-def known_keys(model: type[BaseModel], data: Any) -> Any:
-    """Return data whose keys a model knows.
-
-    Raises:
-        PydanticCustomError: One is unknown; it names the nearest.
-    """
-    if isinstance(data, Mapping):
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        for key in data:
-            if key not in known:
-                near = nearest(str(key), known)
-                hint = f" Did you mean {near!r}?" if near else ""
-                raise PydanticCustomError("extra_forbidden", "{words}", {"words": f"unknown key {key!r}.{hint}"})
-    return data
-
-
-def without_session(data: Any) -> Any:
-    """Return data without the key for a session of dlt's own client.
-
-    Raises:
-        ValueError: There is one.
-    """
-    if not isinstance(data, Mapping):
-        return data
-    if data.get("session") is not None:
-        raise ValueError(
-            "session: an object of requests works with dlt's own client alone: say headers, auth, and here ca_file and "
-            "the timeouts instead"
-        )
-    return {key: value for key, value in data.items() if key != "session"}
-
-
-class Strict(BaseModel):
-    """A model that refuses what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, arbitrary_types_allowed=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        return known_keys(cls, data)
-
-
-def _path(value: Any) -> Any:
-    text = value if value is None else str(value)
-    if text:
-        compiled(text)
-    return text
-
-
-Function = Annotated[
-    Callable[..., Any],
-    BeforeValidator(function),
-    WithJsonSchema({"type": "string", "description": "package.module:function"}),
-]
-# Also the objects that jsonpath-ng makes of one.
-PathText = Annotated[str, BeforeValidator(_path)]
-
-
-# Paginators.
+from connectors.rest.strict import PathText, Strict, tag, typed
 
 
 class Automatic(Strict):
@@ -187,82 +112,7 @@ class PageNumber(_Counted):
         return self
 
 
-# Ways to authenticate.
-
-
-class BearerToken(Strict):
-    """A token in the Authorization header."""
-
-    type: Literal["bearer"] = "bearer"
-    token: str = Field(repr=False)
-
-
-class Key(Strict):
-    """A key in a header, in the query or in a cookie."""
-
-    type: Literal["api_key"] = "api_key"
-    name: str = "Authorization"
-    api_key: str = Field(repr=False)
-    location: Literal["header", "query", "param", "cookie"] = "header"
-
-    @field_validator("location", "name", mode="before")
-    @classmethod
-    def _defaults(cls, value: Any, info: Any) -> Any:
-        return cls.model_fields[info.field_name].default if value is None else value
-
-
-class UserPassword(Strict):
-    """User and password."""
-
-    type: Literal["http_basic"] = "http_basic"
-    username: str
-    password: str = Field(repr=False)
-
-
-class ClientCredentials(Strict):
-    """A token of an OAuth 2.0 token endpoint, for the client itself."""
-
-    type: Literal["oauth2_client_credentials"] = "oauth2_client_credentials"
-    access_token_url: str
-    client_id: str
-    client_secret: str = Field(repr=False)
-    access_token: str | None = Field(None, repr=False, description="taken and not used, as dlt does")
-    access_token_request_data: dict[str, Any] | None = Field(None, repr=False)
-    default_token_expiration: int = 3600
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_session(cls, data: Any) -> Any:
-        return without_session(data)
-
-
-def _typed(what: str, usual: str, kinds: tuple[type[Strict], ...]) -> Callable[[Any], Any]:
-    """Return what turns a shorthand into a dictionary with a type."""
-    types = [name for kind in kinds for name in kind.model_fields["type"].annotation.__args__]  # type: ignore[union-attr]
-
-    def normalise(value: Any) -> Any:
-        if isinstance(value, Strict):
-            return value
-        refuse_object(value, f"the {what}")
-        if value is None:
-            return None
-        whole = {"type": value} if isinstance(value, str) else {**value, "type": value.get("type") or usual}
-        if whole["type"] not in types:
-            near = nearest(str(whole["type"]), types)
-            hint = f" Did you mean {near!r}?" if near else f" Known: {', '.join(types)}."
-            raise ValueError(f"there is no {what} of type {whole['type']!r}.{hint}")
-        return whole
-
-    return normalise
-
-
-def _tag(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-    return "type:json_link" if kind == "json_response" else f"type:{kind}"
-
-
 PaginatorModel = Automatic | SinglePage | JsonLink | HeaderLink | HeaderCursor | JsonCursor | Offset | PageNumber
-AuthModel = BearerToken | Key | UserPassword | ClientCredentials
 
 
 def remade(dumped: Mapping[str, Any]) -> PaginatorModel:
@@ -280,19 +130,10 @@ _Paginators = Annotated[
     | Annotated[JsonCursor, Tag("type:cursor")]
     | Annotated[Offset, Tag("type:offset")]
     | Annotated[PageNumber, Tag("type:page_number")],
-    Discriminator(_tag),
-]
-_Auths = Annotated[
-    Annotated[BearerToken, Tag("type:bearer")]
-    | Annotated[Key, Tag("type:api_key")]
-    | Annotated[UserPassword, Tag("type:http_basic")]
-    | Annotated[ClientCredentials, Tag("type:oauth2_client_credentials")],
-    Discriminator(_tag),
+    Discriminator(tag),
 ]
 _PAGINATORS = (Automatic, SinglePage, JsonLink, HeaderLink, HeaderCursor, JsonCursor, Offset, PageNumber)
-_AUTHS = (BearerToken, Key, UserPassword, ClientCredentials)
 Paginator = Annotated[
     _Paginators | None,
-    BeforeValidator(_typed("paginator", "auto", _PAGINATORS), json_schema_input_type=_Paginators | str | None),
+    BeforeValidator(typed("paginator", "auto", _PAGINATORS), json_schema_input_type=_Paginators | str | None),
 ]
-Auth = Annotated[_Auths | None, BeforeValidator(_typed("auth", "bearer", _AUTHS))]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.rest import config
+from connectors.rest.credentials import AuthModel
 from connectors.rest.hints import key_of
 from connectors.rest.jsonpaths import JsonPath, compiled
-from connectors.rest.options import AuthModel, Automatic, PaginatorModel, SinglePage
+from connectors.rest.options import Automatic, PaginatorModel, SinglePage
 from connectors.rest.placeholders import expressions, outside
 from runner.document import nearest
 from runner.errors import JobFileError

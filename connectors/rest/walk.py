@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from connectors.http import Http
 from connectors.rest.actions import Settled
+from connectors.rest.ahead import Leaf, in_order
 from connectors.rest.auth import asking
 from connectors.rest.cursors import Cursor
 from connectors.rest.detect import find_paginator, find_rows
@@ -26,23 +23,8 @@ from connectors.rest.placeholders import expanded, expanded_params
 from connectors.rest.request import Request, join
 from connectors.rest.resources import Resource
 from connectors.rest.selectors import as_row, processed, select
-from runner.errors import RequestRefused, SourceDown, SourceError, TableChanged, TableMissing
+from runner.errors import RequestRefused, SourceError, TableChanged, TableMissing
 from runner.source import fingerprint
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """Rows of a resource.
-
-    Attributes:
-        rest: Where to go on after them; None at the end, and where nobody can begin.
-        answer: The answer that they are of; elements: how many it had before any step.
-    """
-
-    rows: list[dict[str, Any]]
-    rest: dict[str, Any] | None = None
-    answer: Answer | None = None
-    elements: int = 0
 
 
 class Walk:
@@ -93,7 +75,7 @@ class Walk:
 
         async with contextlib.aclosing(parents) as pages:
             async for page in pages:
-                async with contextlib.aclosing(self._in_order(page.rows, children, at_once)) as found:
+                async with contextlib.aclosing(in_order(self._group, page.rows, children, at_once)) as found:
                     async for leaf in found:
                         yield Leaf(leaf.rows, None, leaf.answer, leaf.elements)
                 if page.rest is not None:
@@ -217,62 +199,6 @@ class Walk:
         if reply.data is None and reply.body.strip() not in (b"", b"null"):
             raise SourceError(f"{reply.where}: the answer is no JSON.", guidance="Check base_url and the path.")
         return Answer(reply.data, reply.headers, request.url, reply.body)
-
-    async def _in_order(
-        self, rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], AsyncGenerator[Leaf, None]], width: int
-    ) -> AsyncGenerator[Leaf, None]:
-        """Read of several rows at once, and yield in the rows' order."""
-        waiting: deque[MemoryObjectReceiveStream[Leaf | Exception | None]] = deque()
-        left = iter(rows)
-
-        def begin() -> bool:
-            for row in left:
-                send, receive = anyio.create_memory_object_stream[Leaf | Exception | None](1)
-                waiting.append(receive)
-                self._group.start_soon(_work, read, row, send)
-                return True
-            return False
-
-        try:
-            while len(waiting) < width and begin():
-                pass
-            while waiting:
-                async for message in _until_end(waiting[0]):
-                    yield message
-                waiting.popleft().close()
-                begin()
-        finally:
-            for receive in waiting:
-                receive.close()
-
-
-async def _work(
-    read: Callable[[dict[str, Any]], AsyncGenerator[Leaf, None]],
-    row: dict[str, Any],
-    send: MemoryObjectSendStream[Leaf | Exception | None],
-) -> None:
-    """Read the children of one row; an error goes to whoever waits for them."""
-    with send:
-        try:
-            async with contextlib.aclosing(read(row)) as leaves:
-                async for leaf in leaves:
-                    await send.send(leaf)
-            await send.send(None)
-        except anyio.BrokenResourceError:
-            return  # nobody waits any more
-        except Exception as error:
-            with contextlib.suppress(anyio.BrokenResourceError):
-                await send.send(error)
-
-
-async def _until_end(receive: MemoryObjectReceiveStream[Leaf | Exception | None]) -> AsyncGenerator[Leaf, None]:
-    async for message in receive:
-        if message is None:
-            return
-        if isinstance(message, Exception):
-            raise message
-        yield message
-    raise SourceDown("The session was closed while children were read.")
 
 
 class _Before:

@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="where bench.json and section.md go")
     asked = parser.parse_args(arguments)
     if asked.only == ["rest"]:
-        return rest.bench(asked.scale or (0.1 if asked.quick else 1.0))
+        return rest.bench(asked.scale or (0.1 if asked.quick else 1.0), peers="dlt" not in asked.without)
     scale = asked.scale or (0.1 if asked.quick else 1.0)
     rounds = asked.rounds or (1 if asked.quick else 3)
     cases = [case for case in CASES if case.name in asked.only or (not asked.only and (case.quick or not asked.quick))]
