@@ -21,6 +21,7 @@ from connectors.rest.incremental import Span
 from connectors.rest.jsonpaths import compiled
 from connectors.rest.ranges import First, first_page, ranges
 from connectors.rest.resources import Resource, resources
+from connectors.rest.usage import usage
 from connectors.rest.walk import Walk
 from runner.clock import SystemClock
 from runner.errors import CredentialsRejected, RequestRefused, RunnerError, SourceDown, SourceError, Throttled
@@ -249,6 +250,7 @@ class RestSource(ApiSource):
             requests=self.requests,
             headers=headers,
             judge=judge,
+            usage=lambda reply: usage(reply, now=self.requests.clock.now()),
         )
 
     def make_session(self, http: Http, epoch: int) -> ApiSession:

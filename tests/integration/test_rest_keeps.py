@@ -239,6 +239,38 @@ class TestIncremental:
         _run(cli)
         assert _ids(project) == [*range(10, 20), *range(50, 60)]
 
+    def test_rows_newest_first_are_asked_for_as_far_as_they_are_wanted(
+        self, project: Project, api: RestDouble, cli: Cli
+    ) -> None:
+        block = {"cursor_path": "updated_at", "row_order": "desc"}
+        endpoint = {"incremental": block, "params": {"desc": 1}}
+        _job(project, api, _resource(write_disposition="merge", endpoint=endpoint))
+        _run(cli)
+        api.tables["things"] += [{"id": i, "name": "new", "updated_at": _at(i)} for i in range(101, 113)]
+        before = len(api.seen)
+        _run(cli)
+        assert _ids(project) == list(range(1, 113))
+        # One for the columns, one that counts the pages, two pages with the new rows and the last known one.
+        assert len(api.seen) - before <= 4
+
+    def test_a_nested_cursor_is_a_column_and_a_mark(self, project: Project, api: RestDouble, cli: Cli) -> None:
+        for row in api.tables["things"]:
+            row["meta"] = {"changed": row["updated_at"]}
+        block = {"cursor_path": "meta.changed", "start_param": "since"}
+        _job(project, api, _resource(write_disposition="merge", endpoint={"incremental": block}))
+        _run(cli)
+        _run(cli)
+        assert "since=2024-01-05T04%3A00%3A00Z" in api.seen[-1].query
+        assert project.query("select count(distinct cursor_meta_changed) from raw.things") == [(100,)]
+
+    def test_rows_that_are_gone_are_found_by_their_keys(self, project: Project, api: RestDouble, cli: Cli) -> None:
+        tables = {"rest.things": {"deletes": "compare", "on_delete": "hard"}}
+        _job(project, api, self._changing(), tables=tables)
+        _run(cli)
+        del api.tables["things"][10:13]
+        _run(cli)
+        assert _ids(project) == [one for one in ALL if one not in (11, 12, 13)]
+
     @pytest.mark.parametrize(
         ("more", "mode"),
         [
@@ -284,6 +316,15 @@ class TestFaults:
         said = [{"status_code": 200, "content": '"error"', "action": "raise"}]
         _job(project, api, _resource(endpoint={"response_actions": said}))
         assert "take this answer for an error: quota of the day" in _run(cli, code=1)
+
+    def test_a_quota_in_headers_parks_what_would_pass_it(self, project: Project, api: RestDouble, cli: Cli) -> None:
+        headers = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "19", "X-RateLimit-Reset": "7200"}
+        body = {"items": [{"id": 1, "name": "n", "updated_at": _at(1)}], "total_pages": 30}
+        api.fail("body", "page=", times=10**6, headers={**headers, "Content-Type": "application/json"}, body=body)
+        _job(project, api, _resource(), limits={"quota": "80%", "connections": 2})
+        said = _run(cli, code=3)
+        assert "limits.quota leaves what is over 80% to others" in said
+        assert len(api.seen) < 10
 
     def test_a_token_that_expires_in_mid_run_is_renewed(self, project: Project, api: RestDouble, cli: Cli) -> None:
         api.guard, api.lives, api.size = api.by_token, 20, 2

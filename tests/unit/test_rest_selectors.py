@@ -18,6 +18,7 @@ from connectors.rest.jsonpaths import JsonPath
 from connectors.rest.placeholders import expanded, expanded_params
 from connectors.rest.resources import resources
 from connectors.rest.selectors import as_row, processed, select
+from connectors.rest.usage import usage
 from connectors.shapes import Shape
 from runner.errors import RequestRefused, SourceError
 from runner.source import Window
@@ -213,6 +214,21 @@ def _reply(status: int, body: str) -> Reply:
 
 def _actions(*given: Any) -> list[Action]:
     return [Action.model_validate({"action": one} if callable(one) else one) for one in given]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "4000", "X-RateLimit-Reset": "1704067260"}, (1000, 5000, 60.0)),
+        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, (100, 100, 30.0)),
+        ({"X-Rate-Limit-Limit": "100", "X-Rate-Limit-Remaining": "1"}, (99, 100, None)),
+        ({"X-RateLimit-Limit": "many"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_quotas_are_read_from_headers(headers: dict[str, str], expected: Any) -> None:
+    found = list(usage(Reply("GET", "https://a", 200, headers, b""), now=datetime(2024, 1, 1, tzinfo=UTC)))
+    assert [(one.used, one.limit, one.resets) for one in found] == ([expected] if expected else [])
 
 
 class TestActions:
