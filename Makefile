@@ -30,10 +30,11 @@ endif
 demo: setup
 	@$(BIN)/python -m connectors.testing.demo
 
-# Hundreds of processes start meanwhile, and each would compile what nobody keeps.
+# Hundreds of processes start meanwhile, and each would compile what nobody keeps. A test waits as much as it works.
+JOBS ?= 3
 test: setup
 	@$(BIN)/python -m compileall -q runner connectors sensors orchestra
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 matrix: setup
 	$(BIN)/python -m tests.acceptance.matrix runner/SEMANTICS.md
