@@ -254,7 +254,7 @@ class RestSource(ApiSource):
         )
 
     def make_session(self, http: Http, epoch: int) -> ApiSession:
-        raise NotImplementedError("a session needs the group that it reads ahead in")
+        raise AssertionError("a session needs the group that it reads ahead in: session() makes both")
 
     @contextlib.asynccontextmanager
     async def session(self, epoch: int) -> AsyncIterator[ApiSession]:

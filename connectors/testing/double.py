@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import gzip
 import json
@@ -65,7 +66,7 @@ class Seen:
     body: bytes = field(repr=False, default=b"")
 
 
-class Double:
+class Double(abc.ABC):
     """A server in a thread of its own; ``with`` starts and stops it.
 
     Args:
@@ -78,7 +79,6 @@ class Double:
         faults: What goes wrong; the first that strikes counts.
     """
 
-    # What it answers to nobody's request: the vendor's own error for an unknown path.
     def __init__(self, *, latency: float = 0.0, port: int = 0) -> None:
         self.latency = latency
         self.seen: list[Seen] = []
@@ -90,9 +90,9 @@ class Double:
         self._ready = threading.Event()
         self._stop: asyncio.Event
 
+    @abc.abstractmethod
     def routes(self) -> Iterable[web.RouteDef]:
         """Return what it answers."""
-        raise NotImplementedError
 
     def fail(self, kind: Kind, path: str = "", **more: Any) -> Fault:
         """Let matching requests go wrong, as Fault says."""
