@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.schemas import json_schemas, main
+from runner.schemas import _apart, json_schemas, main
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,12 @@ def test_check_tells_what_is_out_of_date(tmp_path, capsys):
     assert main([folder, "--check"]) == 0
     (tmp_path / "job.schema.json").write_text("{}\n")
     assert main([folder, "--check"]) == 1
+
+
+def test_definitions_of_one_name_in_two_plug_ins_stay_apart() -> None:
+    taken = {"Client": {"type": "object"}, "Same": {"type": "string"}}
+    own = {"$ref": "#/$defs/Client", "$defs": {"Client": {"type": "array"}, "Same": {"type": "string"}}}
+    assert _apart(own, taken, "rest") == {
+        "$ref": "#/$defs/rest.Client",
+        "$defs": {"rest.Client": {"type": "array"}, "Same": {"type": "string"}},
+    }
