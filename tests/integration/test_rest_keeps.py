@@ -138,6 +138,11 @@ class TestColumns:
         _job(project, api, _resource(write_disposition="append", endpoint={"incremental": {"cursor_path": "name"}}))
         assert "text ('name') cannot order changes" in _run(cli, code=2)
 
+    def test_an_unknown_key_is_a_mistake_in_the_job(self, project: Project, api: RestDouble, cli: Cli) -> None:
+        _job(project, api, _resource(), client={"paginatr": "auto"})
+        assert "source.client: unknown key 'paginatr'. Did you mean 'paginator'?" in _run(cli, code=2)
+        assert not api.seen
+
     def test_where_is_refused(self, project: Project, api: RestDouble, cli: Cli) -> None:
         _job(project, api, _resource(), tables={"rest.things": {"where": "id > 3"}})
         assert "an API has no conditions of its own" in _run(cli, code=1)
