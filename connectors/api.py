@@ -16,7 +16,15 @@ from connectors.http import Http, HttpConfig
 from connectors.records import cast_batch, to_batch
 from connectors.shapes import Shape
 from runner.clock import SystemClock
-from runner.errors import CredentialsRejected, RunnerError, SourceDown, TableWidened, Undecodable, Unreachable
+from runner.errors import (
+    CredentialsRejected,
+    RunnerError,
+    SourceDown,
+    SourceError,
+    TableWidened,
+    Undecodable,
+    Unreachable,
+)
 from runner.job import Limits
 from runner.limits import SourceLimits
 from runner.requests import Requests
@@ -143,6 +151,8 @@ class PageReading:
 
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         rows = size = left_out = 0
+        if self._scan.slice is not None:
+            raise SourceError(f"{self._scan.table.qualified}: pages cannot be narrowed to a slice of the keys.")
         if self._scan.where == NOTHING:
             self.source_rows = 0
             return
@@ -195,8 +205,10 @@ class PageReading:
             if not table.inferred:
                 raise
             self._changes += self._session.learn(table.name, page)
-            if not self._changes:
+            if not self._changes and self._session.shape(table.name).columns() == table.columns:
                 raise
+            # Another chunk, or an attempt that was cut off, may have learned it.
+            self._changes = self._changes or ["its columns are inferred anew"]
             return None
         return _present(batch, scan.present) if scan.present is not None else batch
 
@@ -209,8 +221,22 @@ class PageReading:
             names = set().union(*page.rows) - known if page.rows else set()
             new = {name for name in names if any(row.get(name) is not None for row in page.rows)}
         if new or self._changes:
-            self._changes += self._session.learn(self._scan.table.name, page)
+            learned = self._session.learn(self._scan.table.name, page)
+            # Another chunk, or an attempt that was cut off, may have learned it: these columns lack it all the same.
+            self._changes += learned or [f"{name} is new" for name in sorted(new)]
         return bool(self._changes)
+
+
+def recall(requests: Requests, table: str, kinds: Mapping[str, str] | None) -> bool:
+    """Take what an earlier run learned of a table into account; tell whether it was not known."""
+    shape = Shape(requests.shapes.get(table))
+    before = shape.columns()
+    for name, kind in (kinds or {}).items():
+        shape.declare(name, kind)
+    if shape.columns() == before:
+        return False
+    requests.shapes.put(table, shape.record())
+    return True
 
 
 def _present(batch: pa.RecordBatch, column: str) -> pa.RecordBatch:
@@ -239,6 +265,10 @@ class ApiSource(abc.ABC):
     def govern(self, requests: Requests) -> None:
         """Ask for each request from now on."""
         self.requests = requests
+
+    def recall(self, table: str, shape: Any) -> bool:
+        """Take what an earlier run learned of a table into account; tell whether it was not known."""
+        return recall(self.requests, table, shape)
 
     @abc.abstractmethod
     def make_http(self) -> Http:

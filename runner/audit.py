@@ -6,7 +6,7 @@ difference has a name: somebody changed the destination (damaged), or the source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,10 +32,11 @@ from runner.jobfile import SettledJob
 from runner.limits import SourceLimits
 from runner.load import Destination, TableState, Writer
 from runner.loader import patiently
-from runner.plan import TablePlan, make_plan, patterns
+from runner.plan import Plan, TablePlan, make_plan, patterns
+from runner.recall import recalled
 from runner.requests import govern
 from runner.rowhash import Digest, Fingerprint, Slice, by_prefix, total
-from runner.source import Chunk, Session, Source, Window
+from runner.source import Chunk, Session, Source, Table, Window
 from runner.tasks import task_group
 from runner.verify import comparison_key
 
@@ -176,18 +177,13 @@ class Audit:
             )
             async with epochs.current() as epoch:
                 tables = await epoch.session.discover(patterns(self._settled.job))
-            plan = make_plan(
-                self._settled,
-                tables,
-                max_name=self._destination.max_name,
-                promises=self._destination.promises,
-                only=self._only,
-            )
+            plan = self._make_plan(tables, self._only)
             if self._told is not None and self._destination.metered:
                 self._told(of_hashing(table.scan.table for table in plan.tables))
             writer = self._destination.writer(plan.dataset)
             try:
                 state = await self._ask(lambda: writer.read_state(None))
+                plan = await recalled(plan, state, self._source, epochs, self._make_plan)
                 if self._wanted is None:
                     findings += [Finding(one.name, "failed", error=one.error) for one in plan.rejected]
                 for table in plan.tables:
@@ -206,6 +202,10 @@ class Audit:
                 f"No table was published last by run {self._wanted!r}.", guidance="`runner runs` lists them."
             )
         return findings
+
+    def _make_plan(self, tables: Sequence[Table], only: Sequence[str]) -> Plan:
+        names, promises = self._destination.max_name, self._destination.promises
+        return make_plan(self._settled, tables, max_name=names, promises=promises, only=only)
 
     async def _look(self, epochs: Epochs, writer: Writer, plan: TablePlan, base: TableState | None) -> Finding:
         """Compare a table; where it was published again meanwhile, or rewritten at the source, once more."""
@@ -242,6 +242,8 @@ class Audit:
             kept = Fingerprint.parse(base.hash) if base.hash and base.digest == plan.definition() else None
             here = await self._source_side(session, plan, base)
             found = await compare(here, self._published_side(writer, plan, base), values=self._values)
+            if found is not None and session.position.paged:
+                found = replace(found, slice=None)  # pages cannot be narrowed to a slice of the keys
         except (DestinationBusy, DestinationDown):
             raise
         except RunnerError as error:

@@ -56,6 +56,7 @@ from runner.mover import Mover, failure
 from runner.plan import Plan, Rejected, TablePlan, make_plan, patterns
 from runner.profile import Profile, profiled, stage
 from runner.proof import make_proof
+from runner.recall import recalled
 from runner.record import Item, plan_row, read_tables, rejected_row, spooled_files
 from runner.requests import govern
 from runner.runs import RunFolder, StateFolder, is_unfinished
@@ -186,8 +187,6 @@ class Backfill:
         if self._fan is not None:
             self._fan.drain()
 
-    # The run.
-
     async def run(self) -> Result:
         """Bring every selected table up to date.
 
@@ -238,6 +237,7 @@ class Backfill:
                     started=self._clock.now().isoformat(),
                 )
                 state = await self._loader.call(self._begin_record)
+            plan = await recalled(plan, state, self._source, self._epochs, self._make_plan)
             settled = await self._settle(plan, folder, state, denied, skipped, resumed=resumed)
             return await self._work(folder, settled, began, resumed=resumed)
         finally:
@@ -267,8 +267,8 @@ class Backfill:
             async with self._epochs.current() as epoch:
                 tables = await epoch.session.discover(patterns(self._settled.job))
         except SourceError as error:
-            kind = Unreachable if isinstance(error, SourceDown) else SourceRefused
-            raise kind(f"The source: {error.message}", guidance=error.advice) from error
+            refused = Unreachable if isinstance(error, SourceDown) else SourceRefused
+            raise refused(f"The source: {error.message}", guidance=error.advice) from error
         if self._destination.unproved and not self._settled.destination.allow_unproved:
             raise UsageError(
                 f"The destination is unproved: {self._destination.unproved}.",

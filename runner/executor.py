@@ -96,7 +96,9 @@ class LocalExecutor:
         hasher = Hasher(hash_fields(scan.columns), ask)
         protector = Protector(scan.columns, self._hash_key)
         part: Chunk | None = chunk
-        while part is not None:
+        seen: set[str] = set()
+        while part is not None and part.id not in seen:
+            seen.add(part.id)
             async with self._slots, self._batches(session, scan, part, protector) as (reading, batches):
                 async for batch in batches:
                     await anyio.to_thread.run_sync(hasher.add, batch)

@@ -32,6 +32,8 @@ async def read_keys(
 ) -> list[SpooledChunk]:
     """Read the keys of all rows of a table into the spool, chunk by chunk and all under one picture.
 
+    Where there is no picture, they are read twice: together they are what was seen at one of two times.
+
     Args:
         rows: About so many rows a chunk; size: about so many bytes.
         width: How many chunks are read at once.
@@ -44,24 +46,30 @@ async def read_keys(
     scan = replace(plan.scan, columns=columns, window=None, slice=None)
     async with source.request():
         chunks = await epoch.session.chunks(scan, rows, size)
+    # A key that moves to a page that was read already is not seen: what is gone has to be missing twice.
+    looks = ("", "-again") if epoch.session.position.paged else ("",)
     found: list[SpooledChunk] = []
     slots = anyio.CapacityLimiter(width)
 
-    async def one(chunk: Chunk) -> None:
+    async def one(chunk: Chunk, look: str) -> None:
         async with slots, source.request():
             part: Chunk | None = chunk
-            while part is not None:
+            seen: set[str] = set()
+            while part is not None and part.id not in seen:
+                seen.add(part.id)
                 # From here on the executor gives it back.
                 amount = await spool.disk.reserve(_MIN_RESERVE)
-                spooled = await executor.read(epoch.session, scan, part, spool, amount)
+                named = replace(part, id=part.id + look)
+                spooled = await executor.read(epoch.session, scan, named, spool, amount)
                 found.append(spooled)
                 rest = spooled.rest
                 part = None if rest is None else following(scan, part, part.index + 1, rest)
 
     try:
-        async with task_group() as group:
-            for chunk in chunks:
-                group.start_soon(one, chunk)
+        for look in looks:
+            async with task_group() as group:
+                for chunk in chunks:
+                    group.start_soon(one, chunk, look)
     except BaseException:
         for spooled in found:
             await spool.remove(spooled)

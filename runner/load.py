@@ -41,7 +41,11 @@ class TargetColumn:
 
 @dataclass(frozen=True)
 class Target:
-    """A table at the destination."""
+    """A table at the destination.
+
+    Attributes:
+        ordered: Whether of two rows with one key the one that came later is the newer one.
+    """
 
     name: str
     columns: tuple[TargetColumn, ...]
@@ -49,6 +53,7 @@ class Target:
     source: str = ""
     source_table: str = ""
     comment: str | None = None
+    ordered: bool = False
 
     @property
     def stage(self) -> str:

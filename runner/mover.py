@@ -57,7 +57,7 @@ from runner.record import ChunkState, Item, chunk_row
 from runner.requests import working_on
 from runner.retry import retrying
 from runner.secrets import redact
-from runner.source import Table, following
+from runner.source import CHANGES, Table, following
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
 from runner.verify import Verifier, comparison_key, range_column
@@ -218,7 +218,8 @@ class Mover:
                 if _appends_by_cursor(item.plan) or not epoch.session.position.consistent:
                     # Without one snapshot the mark comes first: rows written meanwhile are read again.
                     await self._note_mark(item, epoch)
-                bound = _appends_by_cursor(item.plan) and not epoch.session.position.marks_rows
+                told_by_rows = epoch.session.position.marks_rows or item.plan.cursor == CHANGES
+                bound = _appends_by_cursor(item.plan) and not told_by_rows
                 plan = bounded(item.plan, item.mark) if bound else item.plan
                 limits = self._limits
                 size = min(limits.chunk_bytes, max(_MIN_RESERVE, limits.disk // 4))
@@ -329,7 +330,11 @@ class Mover:
         spooled, epoch = await self._tried(item, once, chunk=chunk.id, may_retry=may_retry)
         token = epoch.session.position.token
         seconds = self._clock.monotonic() - began
-        following = _goes_on(item, state, spooled)
+        try:
+            following = _goes_on(item, state, spooled)
+        except RunnerError:
+            await self._spool.remove(spooled)
+            raise
         await self._ledger.write(
             *(chunk_row(item.name, one) for one in following),
             update(
@@ -522,7 +527,7 @@ class Mover:
             verify=self._verifier.counts,
             adopt=bool(plan.entry.adopt),
             hashes=item.hashes if self._verifier.hashes else None,
-            token=item.mark_token,
+            token=item.token,
             slice=target_slice(plan),
             deletion=self._deletion(plan, keys),
             key_column=range_column(plan),

@@ -292,6 +292,7 @@ def _plan_table(
         source=settled.source_name,
         source_table=table.qualified,
         comment=table.comment,
+        ordered=table.tracked,
     )
     scan = Scan(table, columns, entry.where, Window(cursor) if cursor else None, entry.special or "error")
     return TablePlan(

@@ -110,6 +110,12 @@ class Item:
         """The chunks' fingerprints, where all of them have one."""
         return {state.chunk.id: state.fingerprint or Fingerprint() for state in self.chunks}
 
+    @property
+    def token(self) -> str | None:
+        """The picture that the mark was taken in; of a table that nobody described, what was learned of its columns."""
+        table = self.plan.scan.table
+        return json.dumps(table.detail.get("shape")) if table.inferred else self.mark_token
+
     def mark_of_rows(self) -> str | None:
         """Return the mark that the rows tell: the source's last word, or their largest; None where they tell none."""
         marks = [state.mark for state in self.chunks if state.mark is not None]

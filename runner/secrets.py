@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from runner.errors import SecretMissing
 from runner.plugins import load_plugins
@@ -80,7 +81,7 @@ def remember(text: str) -> None:
 
 def hide(secret: str) -> None:
     """Keep a secret in mind so that redact() removes it wherever it turns up."""
-    _seen.add(secret)
+    _seen.update({secret, quote(secret, safe="")})
 
 
 def redact(text: str) -> str:

@@ -11,14 +11,14 @@ from anyio import from_thread
 from anyio.streams.memory import MemoryObjectSendStream
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectors.api import Page, PagedSession, PageReading
+from connectors.api import Page, PagedSession, PageReading, recall
 from connectors.dltsource.extraction import Extraction, hints, make_source
 from runner.clock import SystemClock
-from runner.errors import RunnerError
+from runner.errors import RequestRefused, RunnerError
 from runner.job import Limits, matches
 from runner.limits import SourceLimits
 from runner.requests import Requests
-from runner.source import CHANGES, Chunk, Position, Scan, Table
+from runner.source import CHANGES, NOTHING, Chunk, Position, Scan, Table
 from runner.tasks import task_group
 
 _NOTE = "a dlt source shows what is there when it is asked, and is read from its beginning"
@@ -56,6 +56,10 @@ class DltSource:
         """Use what is known about its tables; its requests are its own."""
         requests.limits.each = False
         self.requests = requests
+
+    def recall(self, table: str, shape: Any) -> bool:
+        """Take what an earlier run learned of a resource into account; tell whether it was not known."""
+        return recall(self.requests, table, shape)
 
     @contextlib.asynccontextmanager
     async def session(self, epoch: int) -> AsyncIterator[DltSession]:
@@ -95,7 +99,9 @@ class DltSession(PagedSession):
 
         async def one(name: str) -> None:
             try:
-                found.append(await anyio.to_thread.run_sync(self._describe, name, limiter=self._threads))
+                found.append(
+                    await anyio.to_thread.run_sync(self._describe, name, limiter=self._threads, abandon_on_cancel=True)
+                )
             except RunnerError as error:
                 # The others can be read all the same.
                 problems.append(error)
@@ -131,7 +137,7 @@ class DltSession(PagedSession):
             name=name,
             columns=columns,
             primary_key=key,
-            detail={"resource": name},
+            detail={"resource": name, "shape": self.shape(name).record()},
             defaults={"as": declared["name"], **({} if merges else {"mode": "append" if adds else "full"})},
             inferred=True,
             tracked=merges or adds,
@@ -140,6 +146,17 @@ class DltSession(PagedSession):
     def _fresh(self, name: str) -> Any:
         """Return a resource that was not read yet: a generator can be read once."""
         return make_source(self._config.source, self._config.args)[name]
+
+    async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
+        window = scan.window
+        ranged = window is not None and window.cursor != CHANGES and (window.start or window.end)
+        if ranged or scan.where not in (None, NOTHING):
+            raise RequestRefused(
+                f"{scan.table.qualified}: a dlt resource takes neither a range nor a condition.",
+                guidance="Give its function the arguments that narrow it.",
+                table=scan.table.qualified,
+            )
+        return await super().chunks(scan, rows, size)
 
     def pages(self, scan: Scan, chunk: Chunk) -> AsyncIterator[Page]:
         raise AssertionError("a dlt source is read through read()")
@@ -153,7 +170,9 @@ class DltSession(PagedSession):
 
         async def pump() -> None:
             with send:
-                await anyio.to_thread.run_sync(self._push, name, state, tracked, send, limiter=self._threads)
+                await anyio.to_thread.run_sync(
+                    self._push, name, state, tracked, send, limiter=self._threads, abandon_on_cancel=True
+                )
 
         async with task_group() as group:
             group.start_soon(pump)

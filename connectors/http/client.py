@@ -19,7 +19,7 @@ from connectors.http.auth import Auth
 from connectors.http.config import HttpConfig
 from connectors.http.encodings import Decoder, accepted
 from runner.clock import Clock
-from runner.errors import RequestRefused, RunnerError, SourceDown, Unreachable, UsageError
+from runner.errors import RequestRefused, RunnerError, SourceDown, Throttled, Unreachable, UsageError
 from runner.requests import Requests, Usage
 from runner.secrets import redact
 
@@ -305,7 +305,7 @@ class Http:
         self.requests.note(self._usage(reply))
         if error is not None:
             # What was throttled was not done, whatever its method.
-            sent.left = not getattr(error, "retry_after", None) and reply.status not in (429, 503)
+            sent.left = not isinstance(error, Throttled)
             raise error
         return reply
 

@@ -36,6 +36,8 @@ class _Zlib:
             self._begun = True
             yield self._inner.decompress(data, _PIECE)
             data = self._inner.unconsumed_tail or self._inner.unused_data
+        while not self._inner.eof and (rest := self._inner.decompress(b"", _PIECE)):
+            yield rest  # what was held back by the length of a piece
 
     @property
     def whole(self) -> bool:

@@ -56,7 +56,7 @@ def table_of(
         kind="resource",
         rows=rows,
         indexed=(cursor,) if cursor else (),
-        detail={"resource": resource.name, "style": style},
+        detail={"resource": resource.name, "style": style, "shape": shape.record()},
         defaults=_defaults(resource, key, found, partial=partial),
         inferred=True,
         problem=problem,

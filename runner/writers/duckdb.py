@@ -190,6 +190,8 @@ class DuckDBWriter(TransactionalWriter):
             option = ", filename = '_runner_file'"
         # And so does each thread of it.
         threads = max(1, min(sum(chunk.rows for chunk in chunks) // _THREAD_ROWS, os.cpu_count() or 1))
+        # One thread keeps the order in which rows came.
+        threads = 1 if target.ordered else threads
         # A wide table that gets less cannot be written at all.
         settings = threads, max(self._memory, len(names) * _COLUMN_MEMORY)
         if settings != self._settings:

@@ -191,12 +191,15 @@ class Publisher:
     def _collapse(self, staged: Fingerprint | None) -> Fingerprint | None:
         """Keep one row of each key where pages that shifted showed it more than once: that with the newest cursor."""
         key = ", ".join(quote(name) for name in self.publication.collapse)
-        twice = f"select count(*) as n from {self.stage} group by {key} having count(*) > 1"
+        known = " and ".join(f"{quote(name)} is not null" for name in self.publication.collapse)
+        if self.target.key and self.cursor.rows(f"select 1 from {self.stage} where not ({known}) limit 1"):
+            raise KeyNotUnique(f"({', '.join(self.target.key)}) is NULL in the rows read.")
+        twice = f"select count(*) as n from {self.stage} where {known} group by {key} having count(*) > 1"
         more = self.cursor.rows(f"select coalesce(sum(n - 1), 0) from ({twice}) _runner_t")[0][0]
         if not more:
             return staged
         cursor = next((one.name for one in self.target.columns if one.source == self.publication.cursor), None)
-        self._keep_newest(key, quote(cursor) if cursor else None)
+        self._keep_newest(key, known, quote(cursor) if cursor else None)
         self.outcome.collapsed = int(more)
         if staged is None:
             return None
@@ -204,20 +207,27 @@ class Publisher:
         sql = self.writer.dialect.sql(Digest(), self.target.fields(), self.stage)
         return total(by_prefix(self.cursor.rows(sql)).values())
 
-    def _keep_newest(self, key: str, cursor: str | None) -> None:
+    def _keep_newest(self, key: str, known: str, cursor: str | None) -> None:
         """Keep one row of each key in staging: that with the newest cursor, else the one that came last."""
         row = self.writer.row_id
+        newest = f"case when {cursor} is null then 1 else 0 end, {cursor} desc" if cursor else ""
         if row is not None:
-            order = f"{cursor} desc nulls last, {row} desc" if cursor else f"{row} desc"
+            order = ", ".join(filter(None, (newest, f"{row} desc")))
             numbered = f"{row} as r, row_number() over (partition by {key} order by {order}) as n from {self.stage}"
-            older = f"select r from (select {numbered}) _runner_n where n > 1"
+            older = f"select r from (select {numbered} where {known}) _runner_n where n > 1"
             self.cursor.execute(f"delete from {self.stage} where {row} in ({older})")
             return
+        if self.target.ordered and not cursor:
+            raise KeyNotUnique(
+                "Rows of one key came more than once, and this destination does not know which came last.",
+                guidance="Load the table into DuckDB or PostgreSQL, or name a cursor that says which row is the newer.",
+            )
         # Rows have no address here: those to keep are added once more, and all others go.
-        number = f"row_number() over (partition by {key} order by {f'{cursor} desc' if cursor else CHUNK}) as _runner_n"
+        number = f"row_number() over (partition by {key} order by {newest or CHUNK}) as _runner_n"
         self.cursor.execute(
             f"insert into {self.stage} ({self.columns}, {CHUNK}) select {self.columns}, {literal(_KEPT)} "
-            f"from (select {self.columns}, {CHUNK}, {number} from {self.stage}) _runner_s where _runner_n = 1"
+            f"from (select {self.columns}, {CHUNK}, {number} from {self.stage}) _runner_s "
+            f"where _runner_n = 1 or not ({known})"
         )
         self.cursor.execute(f"delete from {self.stage} where {CHUNK} <> {literal(_KEPT)}")
 
@@ -401,7 +411,9 @@ class Publisher:
                 sql = self.writer.dialect.sql(Digest(), self._published_fields(), self.table, back)
                 carried += total(by_prefix(self.cursor.rows(sql)).values())
             self.cursor.execute(f"update {self.table} set {quote(DELETED_AT)} = null where {back}")
-        lacking = f"select count(*) from {keys} {k} where not exists (select 1 from {self.table} where {same})"
+        each = ", ".join(quote(name) for name in self.target.key)
+        once = f"(select distinct {each} from {keys}) {k}"
+        lacking = f"select count(*) from {once} where not exists (select 1 from {self.table} where {same})"
         self.outcome.lacking = int(self.cursor.rows(lacking)[0][0])
         gone, rows = (
             int(self.cursor.rows(f"select count(*) from {self.table} where {condition}")[0][0])

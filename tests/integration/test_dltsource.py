@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.conftest import Cli, Database, Project
@@ -118,3 +120,81 @@ def test_the_filesystem_source_of_dlt(project: Project, cli: Cli, tmp_path: Path
     answer = cli("backfill", "job.yml")
     assert answer.code == 0, answer.err
     assert project.query("select count(*), count(distinct file), sum(n) from raw.read_jsonl") == [(1500, 3, 374250)]
+
+
+def _odd(project: Project, table: str, entry: str = "{}") -> None:
+    project.job(_JOB.replace("shop_dlt:shop", "shop_dlt:odd").replace('"*": {}', f"{table}: {entry}"))
+
+
+@pytest.mark.parametrize(("table", "query"), [("widening", "late = 'x'"), ("changing", """id::varchar = '"x"'""")])
+def test_what_was_learned_by_a_reading_that_was_cut_off_counts(
+    project: Project, cli: Cli, table: str, query: str
+) -> None:
+    _odd(project, table)
+    shop_dlt.CUTS[0] = 1
+    answer = cli("backfill", "job.yml", "--verify", "hash")
+    assert answer.code == 0, answer.err
+    assert project.query(f"select count(*) > 0 from raw.{table} where {query}") == [(True,)]
+    # Whoever verifies has learned as much.
+    for _ in range(2):
+        assert cli("verify", "job.yml").code == 0
+        shutil.rmtree(project.folder / ".runner", ignore_errors=True)
+
+
+def test_a_row_without_a_key_is_not_merged(project: Project, cli: Cli) -> None:
+    _odd(project, "nulls")
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 1
+    assert "(id) is NULL in the rows read" in answer.out + answer.err
+
+
+def test_rows_without_a_key_are_not_taken_for_one(project: Project, cli: Cli) -> None:
+    _odd(project, "holes")
+    answer = cli("backfill", "job.yml", "--verify", "hash")
+    assert answer.code == 0, answer.err
+    assert project.query("select id, v from raw.holes order by all") == [(1, "a"), (None, "b"), (None, "c")]
+
+
+def test_of_two_versions_the_later_one_stays(project: Project, cli: Cli) -> None:
+    _odd(project, "versions")
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 0, answer.err
+    assert project.query("select v, count(*) from raw.versions group by 1") == [(1, 1_600_000)]
+
+
+def test_a_fresh_container_knows_what_was_learned(project: Project, cli: Cli) -> None:
+    _odd(project, "prices")
+    shop_dlt.LATER[0] = False
+    assert cli("backfill", "job.yml").code == 0
+    shutil.rmtree(project.folder / ".runner")
+    shop_dlt.LATER[0] = True
+    answer = cli("backfill", "job.yml", "--verify", "hash")
+    assert answer.code == 0, answer.err
+    assert project.query("select count(*), count(note) from raw.prices") == [(205, 1)]
+    assert project.query("select price::varchar from raw.prices where id in (150, 1004) order by id") == [
+        ('"dear"',),
+        ("251.0",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "arguments"),
+    [('{where: "n < 10"}', ()), ("{mode: full, cursor: n}", ("--since", "5", "--until", "8"))],
+)
+def test_what_a_resource_cannot_be_narrowed_to_is_refused(
+    project: Project, cli: Cli, entry: str, arguments: tuple[str, ...]
+) -> None:
+    _odd(project, "plain", entry)
+    answer = cli("backfill", "job.yml", *arguments)
+    assert answer.code == 1
+    assert "neither a range nor a condition" in answer.out + answer.err
+
+
+def test_a_repair_reads_all_of_it_again(project: Project, cli: Cli) -> None:
+    _odd(project, "plain")
+    assert cli("backfill", "job.yml", "--verify", "hash").code == 0
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute("update raw.plain set n = -1 where id = 7")
+    answer = cli("verify", "job.yml", "--repair", "--yes")
+    assert answer.code == 0, answer.out + answer.err
+    assert project.query("select count(*), count(distinct id), min(n) from raw.plain") == [(20_000, 20_000, 0)]
