@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -189,11 +188,8 @@ async def _properties(http: Http, path: str) -> dict[str, Any]:
 
 
 def _defaults(path: str, columns: set[str]) -> dict[str, Any]:
-    """Return the keys of a table entry that are right for an object, as JSON."""
-    found = pattern(SCHEMA, path).defaults(columns)
-    if isinstance(lag := found.get("lag"), timedelta):
-        found["lag"] = f"{int(lag.total_seconds())}s"
-    return found
+    """Return the keys of a table entry that are right for an object."""
+    return pattern(SCHEMA, path).defaults(columns)
 
 
 async def _children(http: Http, path: str) -> dict[str, str]:
