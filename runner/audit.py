@@ -23,8 +23,10 @@ from runner.errors import (
     DestinationError,
     DestinationRefused,
     RunnerError,
+    SourceError,
     TableChanged,
     UsageError,
+    at_first_contact,
 )
 from runner.events import Stream
 from runner.executor import LocalExecutor
@@ -175,8 +177,11 @@ class Audit:
             epochs = Epochs(
                 self._source, group, self._clock, Stream(self._clock), longest=self._settled.limits.snapshot_age
             )
-            async with epochs.current() as epoch:
-                tables = await epoch.session.discover(patterns(self._settled.job))
+            try:
+                async with epochs.current() as epoch:
+                    tables = await epoch.session.discover(patterns(self._settled.job))
+            except SourceError as error:
+                raise at_first_contact(error) from error
             plan = self._make_plan(tables, self._only)
             if self._told is not None and self._destination.metered:
                 self._told(of_hashing(table.scan.table for table in plan.tables))

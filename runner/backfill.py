@@ -26,12 +26,10 @@ from runner.errors import (
     DestinationRefused,
     Interrupted,
     RunnerError,
-    SourceDown,
     SourceError,
-    SourceRefused,
     TryAgain,
-    Unreachable,
     UsageError,
+    at_first_contact,
 )
 from runner.events import (
     Draining,
@@ -267,8 +265,7 @@ class Backfill:
             async with self._epochs.current() as epoch:
                 tables = await epoch.session.discover(patterns(self._settled.job))
         except SourceError as error:
-            refused = Unreachable if isinstance(error, SourceDown) else SourceRefused
-            raise refused(f"The source: {error.message}", guidance=error.advice) from error
+            raise at_first_contact(error) from error
         if self._destination.unproved and not self._settled.destination.allow_unproved:
             raise UsageError(
                 f"The destination is unproved: {self._destination.unproved}.",

@@ -346,3 +346,9 @@ class LedgerDamaged(RunnerError):
     """The ledger cannot be read."""
 
     guidance = "Start over with --full-refresh, or restore the run's folder."
+
+
+def at_first_contact(error: SourceError) -> ContactError:
+    """Return what an error of the source means where nothing has started yet (exit 2)."""
+    refused = Unreachable if isinstance(error, SourceDown) else SourceRefused
+    return refused(f"The source: {error.message}", guidance=error.advice, **error.context)

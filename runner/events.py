@@ -235,7 +235,9 @@ class Retried(Event):
     message: str
 
     def sentence(self) -> str:
-        return f"{self.table}: attempt {self.attempt} failed, again in {self.wait:.1f} s: {self.message}"
+        return (
+            f"{self.table or 'the source'}: attempt {self.attempt} failed, again in {self.wait:.1f} s: {self.message}"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from runner.errors import SourceError, at_first_contact
 from runner.jobfile import SettledJob
 from runner.load import DatasetState, Destination
 from runner.plan import Plan, TablePlan, make_plan, patterns, windowed
@@ -76,7 +77,10 @@ async def survey(
         ContactError: A system refused us.
     """
     async with source.session(1) as session:
-        tables = await session.discover(patterns(settled.job))
+        try:
+            tables = await session.discover(patterns(settled.job))
+        except SourceError as error:
+            raise at_first_contact(error) from error
         plan = make_plan(settled, tables, max_name=destination.max_name, promises=destination.promises, only=only)
         writer = destination.writer(plan.dataset)
         try:

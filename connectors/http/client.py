@@ -396,7 +396,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 def _where(method: str, url: URL) -> str:
     # Not the query: it may hold a key.
-    return redact(f"{method} {url.host}{url.path}")
+    port = f":{url.explicit_port}" if url.explicit_port else ""
+    return redact(f"{method} {url.host}{port}{url.path}")
 
 
 def _proxy(url: URL) -> str | None:

@@ -345,7 +345,7 @@ async def test_no_more_requests_at_once_than_connections(made: Made) -> None:
 
 async def test_a_server_that_is_not_there(made: Made) -> None:
     async with made.http(base="http://127.0.0.1:9") as http:
-        with pytest.raises(SourceDown, match="no connection"):
+        with pytest.raises(SourceDown, match=r"GET 127\.0\.0\.1:9/rows: no connection"):
             await http.get("rows")
     with pytest.raises(UsageError, match="not the address"):
         made.http(base="example.com/rows")

@@ -340,3 +340,15 @@ def test_paths_exist(tmp_path: Path, cli: Cli) -> None:
     answer = cli("backfill", tmp_path / "none.yml")
     assert answer.code == 2
     assert "no such file" in answer.err
+
+
+@pytest.mark.parametrize("command", ["plan", "backfill", "verify"])
+def test_an_api_that_does_not_answer_is_told_before_anything_starts(project: Project, cli: Cli, command: str) -> None:
+    project.job(
+        'name: api\nsource: {type: rest, client: {base_url: "http://127.0.0.1:9/"}, resources: [rows]}\n'
+        'retry: {attempts: 1}\ntables: {"*": {}}\n'
+    )
+    answer = cli(command, "job.yml")
+    assert answer.code == 2
+    assert "The source: GET 127.0.0.1:9/rows: no connection" in answer.err
+    assert "Traceback" not in answer.err
