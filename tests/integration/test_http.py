@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import importlib
 import json
+import ssl
+import subprocess
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +37,7 @@ from runner.errors import (
 from runner.job import Limits, Retry
 from runner.limits import SourceLimits
 from runner.testing.clock import ManualClock
+from tests.conftest import binary
 
 _ROWS = {"rows": [{"id": number, "name": f"name {number}"} for number in range(2000)]}
 
@@ -351,11 +356,52 @@ async def test_a_server_that_is_not_there(made: Made) -> None:
         made.http(base="example.com/rows")
 
 
-async def test_a_certificate_that_nobody_trusts(made: Made, tmp_path: Any) -> None:
+@contextlib.asynccontextmanager
+async def _serving(handler: Any, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    runner = web.ServerRunner(web.Server(handler))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+async def test_only_a_certificate_that_is_trusted(made: Made, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([binary("openssl"), *command[1:], *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def hello(request: web.BaseRequest) -> web.Response:
+        return answer({"secure": True})
+
+    async with _serving(hello, context) as port:
+        async with made.http(base=f"https://127.0.0.1:{port}") as http:
+            with pytest.raises(Unreachable, match="not trusted"):
+                await http.get("rows")
+        async with made.http(base=f"https://127.0.0.1:{port}", ca_file=str(certificate)) as http:
+            assert (await http.get("rows")).data == {"secure": True}
     with pytest.raises(UsageError, match="ca_file"):
         async with made.http(ca_file=str(tmp_path / "none.pem")):
             pass
-    assert issubclass(Unreachable, RunnerError)
+
+
+async def test_a_proxy_of_the_environment(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        asked.append(str(request.url))
+        return answer({"by": "proxy"})
+
+    async with _serving(proxy) as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")  # a setting of whoever runs it
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        async with made.http(base="http://api.example.test") as http:
+            assert (await http.get("rows")).data == {"by": "proxy"}
+        async with made.http() as http:
+            assert (await http.get("rows")).data == _ROWS
+    assert asked == ["http://api.example.test/rows"]
 
 
 async def test_an_answer_with_an_error_in_it_is_judged(made: Made) -> None:
