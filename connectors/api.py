@@ -264,6 +264,7 @@ class ApiSource(abc.ABC):
 
     def govern(self, requests: Requests) -> None:
         """Ask for each request from now on."""
+        requests.limits.each = True
         self.requests = requests
 
     def recall(self, table: str, shape: Any) -> bool:

@@ -145,7 +145,7 @@ def _quick(values: list[Any], kind: pa.DataType) -> pa.Array | None:
 def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array | None:
     try:
         return texts.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # Arrow has no such cast: each value is converted by itself
         return None
 
 

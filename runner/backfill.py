@@ -544,7 +544,8 @@ class Backfill:
             rows=sum(item.rows for item in complete),
             verified=self._options.verify,
         )
-        try:  # leases expire by themselves: a destination that is down is not waited for once more
+        try:
+            # Leases expire by themselves: a destination that is down is not waited for once more.
             await self._loader.call(self._end_record, patience=0.0)
         except RunnerError as error:
             self._stream.emit(Warned("", f"The leases were not given back and will expire: {error.message}"))

@@ -97,13 +97,13 @@ class LocalExecutor:
         protector = Protector(scan.columns, self._hash_key)
         part: Chunk | None = chunk
         seen: set[str] = set()
-        while part is not None and part.id not in seen:
+        while part is not None:
             seen.add(part.id)
             async with self._slots, self._batches(session, scan, part, protector) as (reading, batches):
                 async for batch in batches:
                     await anyio.to_thread.run_sync(hasher.add, batch)
-            goes_on = whole and reading.rest is not None
-            part = following(scan, part, part.index + 1, reading.rest or {}) if goes_on else None
+            rest = reading.rest if whole else None
+            part = None if rest is None else following(scan, part, part.index + 1, rest, seen)
         return hasher.result()
 
     @contextlib.asynccontextmanager

@@ -55,7 +55,7 @@ async def read_keys(
         async with slots, source.request():
             part: Chunk | None = chunk
             seen: set[str] = set()
-            while part is not None and part.id not in seen:
+            while part is not None:
                 seen.add(part.id)
                 # From here on the executor gives it back.
                 amount = await spool.disk.reserve(_MIN_RESERVE)
@@ -63,7 +63,7 @@ async def read_keys(
                 spooled = await executor.read(epoch.session, scan, named, spool, amount)
                 found.append(spooled)
                 rest = spooled.rest
-                part = None if rest is None else following(scan, part, part.index + 1, rest)
+                part = None if rest is None else following(scan, part, part.index + 1, rest, seen)
 
     try:
         for look in looks:

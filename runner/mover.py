@@ -23,7 +23,6 @@ from runner.errors import (
     Parked,
     RunnerError,
     SnapshotLost,
-    SourceError,
     SpoolFull,
     TableChanged,
     TableWidened,
@@ -57,7 +56,7 @@ from runner.record import ChunkState, Item, chunk_row
 from runner.requests import working_on
 from runner.retry import retrying
 from runner.secrets import redact
-from runner.source import CHANGES, Table, following
+from runner.source import CHANGES, Chunk, Table, following
 from runner.spool import Spool, SpooledChunk
 from runner.tasks import task_group
 from runner.verify import Verifier, comparison_key, range_column
@@ -331,12 +330,13 @@ class Mover:
         token = epoch.session.position.token
         seconds = self._clock.monotonic() - began
         try:
-            following = _goes_on(item, state, spooled)
+            after = _goes_on(item, state, spooled)
         except RunnerError:
             await self._spool.remove(spooled)
             raise
+        more = [ChunkState(after)] if after is not None and after.id != state.next else []
         await self._ledger.write(
-            *(chunk_row(item.name, one) for one in following),
+            *(chunk_row(item.name, one) for one in more),
             update(
                 "chunks",
                 {"table_name": item.name, "id": chunk.id},
@@ -349,17 +349,17 @@ class Mover:
                 seconds=seconds,
                 hash=spooled.hash,
                 mark=spooled.mark,
-                next=following[0].chunk.id if following else None,
+                next=after.id if after is not None else None,
             ),
         )
-        item.chunks += following
-        state.next, state.mark = (following[0].chunk.id if following else None), spooled.mark
+        item.chunks += more
+        state.next, state.mark = (after.id if after is not None else None), spooled.mark
         state.state, state.epoch, state.token = "spooled", epoch.number, token
         item.lsn = epoch.session.position.lsn
         state.rows, state.bytes, state.spooled, state.hash = spooled.rows, spooled.bytes, spooled, spooled.hash
         crash_point("chunk-recorded", item.name)
         self._stream.emit(ChunkSpooled(item.name, chunk.id, spooled.rows, spooled.bytes, round(seconds, 4)))
-        return following
+        return more
 
     async def _tried(
         self,
@@ -662,29 +662,20 @@ def _note_defect(folder: Path, text: str) -> None:
         file.write(text)
 
 
-def _goes_on(item: Item, state: ChunkState, spooled: SpooledChunk) -> list[ChunkState]:
-    """Return the chunk that goes on where one ended, if there is one and it is not there yet.
+def _goes_on(item: Item, state: ChunkState, spooled: SpooledChunk) -> Chunk | None:
+    """Return the chunk that goes on where one ended, also where it is there already.
 
     Raises:
         TableChanged: The chunk was read before and ended elsewhere: what went on there is of other pages.
         SourceError: The paging leads back to where it has been.
     """
+    known = {one.chunk.id for one in item.chunks} - {state.next}
     found = None
     if spooled.rest is not None:
-        found = following(item.plan.scan, state.chunk, len(item.chunks), spooled.rest)
-    if state.next is not None:
-        if found is None or found.id != state.next:
-            raise TableChanged("The pages are not those that were read before.", table=item.name)
-        return []
-    if found is None:
-        return []
-    if any(one.chunk.id == found.id for one in item.chunks):
-        raise SourceError(
-            "The source's pages lead back to one that was read before.",
-            guidance="Its paging does not advance; check the paginator's options.",
-            table=item.name,
-        )
-    return [ChunkState(found)]
+        found = following(item.plan.scan, state.chunk, len(item.chunks), spooled.rest, known)
+    if state.next is not None and (found is None or found.id != state.next):
+        raise TableChanged("The pages are not those that were read before.", table=item.name)
+    return found
 
 
 def _but_not_lost(error: RunnerError) -> bool:

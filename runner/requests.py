@@ -100,7 +100,6 @@ class Requests:
         self.limits = limits
         self.clock = clock
         self.shapes = shapes or Shapes()
-        limits.each = True
         self._retry = retry or Retry()
         self._quota = quota
         self._retried = retried

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from runner.errors import SourceError
 from runner.rowhash import Digest, Slice
 
 
@@ -309,6 +310,20 @@ def make_chunk(scan: Scan, index: int, bounds: dict[str, Any], *, storage: str |
     return Chunk(fingerprint([scan.digest(), bounds]), index, bounds, storage, rows, size)
 
 
-def following(scan: Scan, chunk: Chunk, index: int, rest: dict[str, Any]) -> Chunk:
-    """Return the chunk that goes on where another one ended."""
-    return make_chunk(scan, index, rest, storage=chunk.storage, rows=chunk.rows, size=chunk.bytes)
+def following(scan: Scan, chunk: Chunk, index: int, rest: dict[str, Any], known: Container[str] = ()) -> Chunk:
+    """Return the chunk that goes on where another one ended.
+
+    Args:
+        known: The ids of the chunks that were there before: none of them may come again.
+
+    Raises:
+        SourceError: The paging leads back to where it has been.
+    """
+    found = make_chunk(scan, index, rest, storage=chunk.storage, rows=chunk.rows, size=chunk.bytes)
+    if found.id in known:
+        raise SourceError(
+            "The source's pages lead back to one that was read before.",
+            guidance="Its paging does not advance; check the paginator's options.",
+            table=scan.table.qualified,
+        )
+    return found

@@ -54,7 +54,6 @@ class DltSource:
 
     def govern(self, requests: Requests) -> None:
         """Use what is known about its tables; its requests are its own."""
-        requests.limits.each = False
         self.requests = requests
 
     def recall(self, table: str, shape: Any) -> bool:
