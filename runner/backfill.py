@@ -32,6 +32,7 @@ from runner.errors import (
     at_first_contact,
 )
 from runner.events import (
+    AlreadyDone,
     Draining,
     Drifted,
     LimitChanged,
@@ -45,7 +46,8 @@ from runner.events import (
 from runner.executor import LocalExecutor
 from runner.fanout import FanOut
 from runner.jobfile import SettledJob
-from runner.ledger import Ledger, Statement, insert, update
+from runner.journal import Statement, insert, update
+from runner.ledger import Ledger
 from runner.limits import Budget, SourceLimits
 from runner.load import DatasetState, Destination, Lease, RunRecord, Writer
 from runner.loader import Loader, patiently
@@ -59,7 +61,7 @@ from runner.record import Item, plan_row, read_tables, rejected_row, spooled_fil
 from runner.requests import govern
 from runner.runs import RunFolder, StateFolder, is_unfinished
 from runner.secrets import redact
-from runner.settling import Options, Settled, Settling, vanished
+from runner.settling import REFRESH, Options, Settled, Settling, vanished
 from runner.source import Source, Table
 from runner.spool import Spool
 from runner.tasks import task_group
@@ -69,7 +71,6 @@ _CHUNK_MEMORY = 64 * 2**20
 _PAGES_MEMORY = 16 * 2**20
 _LEASE_WAIT = 75.0
 _PATIENCE = 60.0
-_REFRESH = " --full-refresh"
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,11 @@ class Backfill:
         self._state.prune(self._clock.now())
 
     async def _run(self, began: float) -> Result:
+        if self._options.run_key is not None:
+            done = self._state.newest(job=self._settled.job.name, command=self._command_key())
+            if done is not None and done[1]["state"] == "finished":
+                self._stream.emit(AlreadyDone(done[0].run, self._options.run_key))
+                return Result(done[0].run, 0, done[0], (), (), (), 0.0)
         with stage("plan"):
             plan = await self._first_contact()
         folder, resumed = await anyio.to_thread.run_sync(self._open_folder, plan)
@@ -339,20 +345,14 @@ class Backfill:
                 return newest[0], True
             raise UsageError("Nothing failed in the last run.", guidance="`runner runs` shows it.")
         # A refresh starts over what a plain run left unfinished, and the other way round.
-        plain = key.removesuffix(_REFRESH)
-        other = self._state.newest(**same, command=plain if full_refresh else f"{plain}{_REFRESH}")
+        plain = key.removesuffix(REFRESH)
+        other = self._state.newest(**same, command=plain if full_refresh else f"{plain}{REFRESH}")
         if other and is_unfinished(other[1]):
             self._state.abandon(other[0])
         return self._state.new(self._clock.now(), f"{self._clock.random.getrandbits(16):04x}"), False
 
     def _command_key(self) -> str:
-        """Return what makes the command the same one: a range, or a refresh, is a run of its own."""
-        key = self._command
-        if self._options.repair is not None:
-            return f"{key} repair"
-        for option, value in (("--since", self._options.since), ("--until", self._options.until)):
-            key += f" {option} {value}" if value is not None else ""
-        return key + (_REFRESH if self._options.full_refresh else "")
+        return self._options.command(self._command)
 
     # From the plan, the ledger and the destination to tables at work.
 

@@ -18,6 +18,8 @@ SUMMARIES = {
     "plan": "Show tables, chunks, estimates and what will be written.",
     "backfill": "Bring every selected table up to date.",
     "task": "Move exactly one table; reads the environment contract too.",
+    "sense": "Run the sensors of a file: each event fires exactly once.",
+    "sensors": "Show how the sensors of a file are doing; decide about deliveries that wait.",
     "verify": "Compare what is published with its record, the source or a proof; repair what differs.",
     "runs": "List the runs of this machine.",
     "show": "Show one run: its tables, chunks and errors.",

@@ -15,6 +15,7 @@ from runner.errors import UsageError
 from runner.job import DestinationSpec, Job, SourceSpec, TableEntry, is_exact
 from runner.jobfile import SettledJob, load_job, validate_entry
 from runner.naming import normalise
+from runner.platform import Platform
 from runner.plugins import Group, load_plugin, load_plugins, plugin_names
 from runner.secrets import remember
 
@@ -99,8 +100,9 @@ def _without_file(
 def _linked(group: Group, kind: str, environ: Mapping[str, str], variable: str) -> dict[str, Any]:
     """Return the options that a platform holds for us; SOURCE_CONNECTION or DEST_CONNECTION names one of several."""
     keys = frozenset(load_plugin(group, kind).config_model.model_fields)
-    for options in load_plugins("runner.platforms").values():
-        found: dict[str, Any] = options(kind, keys, environ, wanted=environ.get(variable, ""))
+    platforms: dict[str, Platform] = load_plugins("runner.platforms")
+    for platform in platforms.values():
+        found = platform.linked_options(kind, keys, environ, wanted=environ.get(variable, ""))
         if found:
             return found
     return {}

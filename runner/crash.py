@@ -1,7 +1,7 @@
 """Named points where a test kills the process: every change of state that a crash could fall between.
 
 ``RUNNER_CRASH_AT`` arms one: ``chunk-read``, ``chunk-read@public.orders`` for one table, ``chunk-read:3`` for the
-third time. It exists for the crash matrix in SEMANTICS.md; unarmed, a point costs one comparison.
+third time. It exists for the crash matrices (SEMANTICS.md); unarmed, a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ POINTS = {
 
 _armed = os.environ.get(VARIABLE)
 _passed = 0
+
+
+def armed() -> bool:
+    """Tell whether a test armed a point: what it costs to know whether one is passed is not spent else."""
+    return _armed is not None
 
 
 def crash_point(name: str, table: str | None = None) -> None:

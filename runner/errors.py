@@ -18,10 +18,12 @@
     ├── TryAgain                  not finished, try again (exit 3)
     │   ├── Busy                  another process owns the job or the table
     │   ├── Interrupted           a signal stopped the run
-    │   └── Parked                given up until a known time
+    │   ├── Parked                given up until a known time
+    │   └── NoEvent               nothing has come before the deadline
     ├── SourceError               reading failed (the table is recorded as failed)
     │   ├── SourceDown            connection lost or refused; a retry can help
     │   │   └── SnapshotLost      the session that held the snapshot is gone
+    │   ├── SourceBusy            another program holds the source; a retry can help
     │   ├── Throttled             asked to slow down, for a known time
     │   ├── StatementTooLong      a statement ran into its time-out
     │   ├── TableMissing          no such table
@@ -41,6 +43,12 @@
     │   ├── KeyNotUnique          the merge key is not a key
     │   ├── TooManyDeleted        more rows are gone at the source than the table allows
     │   └── SchemaConflict        a column changed in a way that cannot be merged
+    ├── SensorError               a sensor could not look
+    │   └── PollTimedOut          it did not end before its deadline
+    ├── DeliveryError             what an event asks for was not done
+    │   ├── NotDelivered          nothing happened; it can be sent again
+    │   ├── DeliveryRefused       nothing happened, and nothing will
+    │   └── OutcomeUnknown        nobody knows whether it happened
     ├── SpoolFull                 the spool would pass limits.disk
     ├── RetryBudgetSpent          too many retries against one source
     ├── VerifyFailed              source and destination differ
@@ -190,6 +198,12 @@ class Parked(TryAgain):
         super().__init__(message or f"Parked until {resume_at:%Y-%m-%d %H:%M:%S} UTC.", **context)
 
 
+class NoEvent(TryAgain):
+    """No event has come."""
+
+    guidance = "Run the same command again, wait longer with --for, or take it for done with --soft."
+
+
 class SourceError(RunnerError):
     """Reading from the source failed."""
 
@@ -203,6 +217,13 @@ class SourceDown(SourceError):
 
 class SnapshotLost(SourceDown):
     """The session that held the snapshot is gone; a new epoch begins."""
+
+
+class SourceBusy(SourceError):
+    """Another program holds the source."""
+
+    guidance = "Close the other program that has it open, or let it end; it is asked again."
+    retriable = True
 
 
 class Throttled(SourceError):
@@ -321,6 +342,52 @@ class SchemaConflict(DestinationError):
     """A column changed in a way that cannot be merged."""
 
     guidance = "Run it once with --full-refresh, or give the table another name with `as:`."
+
+
+class SensorError(RunnerError):
+    """A sensor could not look."""
+
+
+class PollTimedOut(SensorError):
+    """The poll did not end before its deadline."""
+
+    guidance = "Raise `timeout:` of the sensor, or look at why the system answers so slowly."
+    retriable = True
+
+
+class DeliveryError(RunnerError):
+    """What an event asks for was not done."""
+
+
+class NotDelivered(DeliveryError):
+    """Nothing happened; it can be sent again."""
+
+    guidance = "It is tried again as `attempts:` of the action allows; look at the target."
+    retriable = True
+
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, patient: bool = False, **context: Any
+    ) -> None:
+        """Keep when to send it again.
+
+        Args:
+            patient: Whether it only waits for its turn, which does not count as an attempt.
+        """
+        self.retry_after = retry_after
+        self.patient = patient
+        super().__init__(message, **context)
+
+
+class DeliveryRefused(DeliveryError):
+    """Nothing happened, and nothing will."""
+
+    guidance = "Correct what the message says; `runner sensors FILE --resend RUN_KEY` sends it again."
+
+
+class OutcomeUnknown(DeliveryError):
+    """Nobody knows whether it happened."""
+
+    guidance = "Look at the target; then `runner sensors FILE --resend RUN_KEY`, or --settle RUN_KEY."
 
 
 class SpoolFull(RunnerError):

@@ -52,6 +52,17 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class AlreadyDone(Event):
+    """A run with the same run key has done it."""
+
+    run: str
+    run_key: str
+
+    def sentence(self) -> str:
+        return f"run {self.run} has done this already (run key {self.run_key})"
+
+
+@dataclass(frozen=True)
 class TableReplanned(Event):
     """A table is planned anew, with the reason."""
 

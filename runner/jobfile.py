@@ -64,7 +64,7 @@ def load_job(
     validate(Job, document.data, document)
     data, chosen = _overlay(document, env, environ, named=task)
     job = validate(Job, data, document)
-    connections, places = _connections(path)
+    connections, places = read_connections(path)
     source_name, spec = _source(job, connections, document, places)
     destination_name, destination = _destination(job, connections, document, places)
     limits = job.limits.over(spec.limits)
@@ -125,8 +125,8 @@ def _merge(base: Any, over: Any) -> Any:
     return merged
 
 
-def _connections(path: Path) -> tuple[Connections, str]:
-    """Read connections.yml beside the job file or in the folder above it."""
+def read_connections(path: Path) -> tuple[Connections, str]:
+    """Read connections.yml beside a job or sensor file or in the folder above it; return where it is, too."""
     folder = path.resolve().parent
     for place in (folder, folder.parent):
         file = place / "connections.yml"

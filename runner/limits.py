@@ -50,7 +50,10 @@ class AdaptiveLimit:
     async def slot(self) -> AsyncIterator[None]:
         """Hold one slot."""
         holder = object()
-        await self._limiter.acquire_on_behalf_of(holder)
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(holder)
+        except anyio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(holder)
         try:
             yield
         finally:
@@ -97,6 +100,10 @@ class Pause:
             if self._until <= self._clock.monotonic():
                 self._started(seconds)
             self._until = until
+
+    def left(self) -> float:
+        """Return the seconds until the pause is over."""
+        return max(0.0, self._until - self._clock.monotonic())
 
     def resume_at(self) -> datetime | None:
         """Return when the pause ends, where that is too far off to wait for."""

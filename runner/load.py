@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from runner.errors import RunnerError
+from runner.naming import fingerprint
 from runner.rowhash import Digest, Field, Fingerprint, Slice
-from runner.source import fingerprint
 
 LEASE_SECONDS = 60
 # Columns that a published table may have besides its source's: dlt's for scd2, and the mark of deleted rows.

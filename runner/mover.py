@@ -45,8 +45,9 @@ from runner.events import (
 )
 from runner.executor import Executor
 from runner.jobfile import SettledJob
+from runner.journal import Statement, insert, update
 from runner.keys import key_files, read_keys
-from runner.ledger import Ledger, Statement, insert, update
+from runner.ledger import Ledger
 from runner.limits import SourceLimits
 from runner.load import ChunkLoad, Deletion, Publication, TableWork
 from runner.loader import Loader

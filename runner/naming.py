@@ -1,4 +1,4 @@
-"""Names at the destination: the ``snake_case`` convention of dlt, without importing dlt.
+"""Names at the destination, by the ``snake_case`` convention of dlt, and names of what has none: fingerprints.
 
 dlt is the reference (dlt.common.normalizers.naming.snake_case, 1.31); a property test holds the two
 equal, so that an ordinary dlt pipeline finds our tables under the names it would have chosen.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -60,3 +61,9 @@ def inlined(sql: str, values: Sequence[Any]) -> str:
     assert len(parts) == len(values) + 1
     texts = ["null" if v is None else literal(v) if isinstance(v, str) else str(v) for v in values]
     return "".join(part + text for part, text in zip(parts, [*texts, ""], strict=True))
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits of BLAKE2b over canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -25,9 +25,9 @@ from runner.errors import (
 from runner.job import Deletes, Job, TableEntry, is_exact, matches
 from runner.jobfile import SettledJob
 from runner.load import DELETED_AT, VERSION_COLUMNS, Range, Target, TargetColumn
-from runner.naming import normalise
+from runner.naming import fingerprint, normalise
 from runner.rowhash import FORM, Slice
-from runner.source import CHANGES, NOTHING, Column, Scan, Table, Window, fingerprint
+from runner.source import CHANGES, NOTHING, Column, Scan, Table, Window
 
 
 @dataclass(frozen=True)

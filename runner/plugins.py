@@ -10,6 +10,7 @@ from runner.errors import UsageError
 
 Group = Literal[
     "runner.sources",
+    "runner.databases",
     "runner.destinations",
     "runner.sensors",
     "runner.actions",

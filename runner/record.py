@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.ledger import LedgerReader, Statement, delete, insert, update
+from runner.journal import Statement, delete, insert, update
+from runner.ledger import LedgerReader
 from runner.load import DatasetState, Outcome
 from runner.plan import Rejected, TablePlan, latest
 from runner.rowhash import Fingerprint

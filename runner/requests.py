@@ -85,6 +85,7 @@ class Requests:
         retry: How often and how long.
         quota: The share of the source's own quota that may be used.
         retried: Told of each retry: table, attempt, seconds until it, error.
+        again: Which errors are worth another attempt here at all: who asks again anyway leaves some to that.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Requests:
         quota: float | None = None,
         retried: Callable[[str, int, float, RunnerError], None] = lambda *_: None,
         shapes: Shapes | None = None,
+        again: Callable[[RunnerError], bool] = lambda _: True,
     ) -> None:
         self.limits = limits
         self.clock = clock
@@ -103,6 +105,7 @@ class Requests:
         self._retry = retry or Retry()
         self._quota = quota
         self._retried = retried
+        self._again = again
 
     async def send(
         self,
@@ -133,7 +136,7 @@ class Requests:
             clock=self.clock,
             limits=self.limits,
             noticed=lambda number, wait, error: self._retried(working_on.get(), number, wait, error),
-            may_retry=may_retry,
+            may_retry=lambda error: self._again(error) and may_retry(error),
         )
 
     def note(self, usages: Iterable[Usage]) -> None:

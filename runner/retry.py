@@ -65,8 +65,22 @@ async def retrying(
     def worthwhile(error: BaseException) -> bool:
         return isinstance(error, RunnerError) and not error.tried and may_retry(error)
 
+    # Most work succeeds at once, and is not asked to pay for what could be done about a failure.
+    try:
+        result = await work()
+    except RunnerError as error:
+        failed: RunnerError | None = error
+    else:
+        limits.budget.earn()
+        limits.concurrency.succeeded()
+        return result
+
     async def attempt() -> ResultT:
         # tenacity awaits only what it can see is a coroutine function; a lambda is not.
+        nonlocal failed
+        if failed is not None:
+            first, failed = failed, None
+            raise first
         return await work()
 
     retry = AsyncRetrying(
@@ -78,7 +92,7 @@ async def retrying(
         reraise=True,
     )
     try:
-        result: ResultT = await retry(attempt)
+        result = await retry(attempt)
     except RunnerError as error:
         error.tried = error.tried or worthwhile(error)
         raise

@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.errors import Busy, LedgerDamaged, UsageError
 from runner.ledger import LedgerReader
-from runner.source import fingerprint
+from runner.naming import fingerprint
 
 _KEEP = timedelta(days=30)
 _ENDED = ("finished", "failed", "abandoned")

@@ -19,8 +19,8 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     for name, model in (("job", Job), ("connections", Connections)):
         schema = model.model_json_schema(by_alias=True)
         definitions = schema["$defs"]
-        _specialise(definitions, "SourceSpec", "runner.sources")
-        _specialise(definitions, "DestinationSpec", "runner.destinations")
+        specialise(definitions, "SourceSpec", "runner.sources")
+        specialise(definitions, "DestinationSpec", "runner.destinations")
         schemas[f"{name}.schema.json"] = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **schema,
@@ -29,13 +29,17 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return schemas
 
 
-def _specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
+def specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
     """Replace the open model of a source or destination by one alternative for each plug-in."""
     base = definitions[name]
     alternatives = []
-    for kind, plugin in sorted(load_plugins(group).items()):
+    plugins = load_plugins(group)
+    if group == "runner.sources":
+        # Databases that sensors ask and nobody moves tables from.
+        plugins = {**load_plugins("runner.databases"), **plugins}
+    for kind, plugin in sorted(plugins.items()):
         config: type[BaseModel] = plugin.config_model
-        own = _apart(config.model_json_schema(by_alias=True), definitions, kind)
+        own = apart(config.model_json_schema(by_alias=True), definitions, kind)
         definitions.update(own.pop("$defs", {}))
         properties = {**base["properties"], **own["properties"], "type": {"const": kind}}
         alternatives.append({"type": "object", "title": kind, "properties": properties, "additionalProperties": False})
@@ -46,7 +50,7 @@ def _specialise(definitions: dict[str, Any], name: str, group: Group) -> None:
     definitions[name] = {"description": base.get("description", ""), "anyOf": alternatives}
 
 
-def _apart(schema: dict[str, Any], taken: dict[str, Any], kind: str) -> dict[str, Any]:
+def apart(schema: dict[str, Any], taken: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a plug-in's schema without definitions that have a name of another plug-in's and are others."""
     own = schema.get("$defs", {})
     clashes = [name for name, one in own.items() if taken.get(name, one) != one]
@@ -59,11 +63,11 @@ def _apart(schema: dict[str, Any], taken: dict[str, Any], kind: str) -> dict[str
     return renamed
 
 
-def main(arguments: list[str]) -> int:
-    """Write the schemas, or with --check compare them with what is committed."""
+def write(schemas: dict[str, dict[str, Any]], arguments: list[str]) -> int:
+    """Write schemas into a folder, or with --check compare them with what is there."""
     folder = Path(arguments[0])
     stale = []
-    for name, schema in json_schemas().items():
+    for name, schema in schemas.items():
         text = json.dumps(schema, indent=2) + "\n"
         file = folder / name
         if "--check" not in arguments:
@@ -76,4 +80,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write(json_schemas(), sys.argv[1:]))

@@ -10,12 +10,14 @@ from typing import Any
 from runner.clock import Clock
 from runner.errors import JobFileError, NotOurs
 from runner.events import SchemaChanged, Stream, TableReplanned, Warned
-from runner.ledger import Statement
+from runner.journal import Statement
 from runner.load import DatasetState, TableState
 from runner.plan import Plan, Rejected, TablePlan, mark_fits, not_ours, reaches_past, windowed
 from runner.record import Item, restore, take_over
 from runner.rowhash import Slice
 from runner.spool import Spool
+
+REFRESH = " --full-refresh"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Options:
     Attributes:
         yes: Whether to do what asks for a confirmation.
         profile: Whether to measure where the time goes.
+        run_key: What this run is the answer to: with the same one nothing is done twice.
         repair: Table to the slice of it that is read and replaced; None for the whole of it.
     """
 
@@ -38,7 +41,19 @@ class Options:
     grace: float = 30.0
     yes: bool = False
     profile: bool = False
+    run_key: str | None = None
     repair: Mapping[str, Slice | None] | None = None
+
+    def command(self, name: str) -> str:
+        """Return what makes a command the same one: a range, a refresh, or another run key, is a run of its own."""
+        if self.repair is not None:
+            return f"{name} repair"
+        given = [("--since", self.since), ("--until", self.until), ("--run-key", self.run_key)]
+        if self.run_key is not None and self.only:
+            # Without a key any tables go on with the same run; with one they are what was asked for.
+            given.append(("--tables", ",".join(sorted(self.only))))
+        key = name + "".join(f" {option} {value}" for option, value in given if value is not None)
+        return key + (REFRESH if self.full_refresh else "")
 
 
 @dataclass

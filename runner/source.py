@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from runner.errors import SourceError
+from runner.naming import fingerprint
 from runner.rowhash import Digest, Slice
 
 
@@ -293,16 +292,41 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Newest(Protocol):
+    """A session that tells cheaply what is new, to who waits for changes and reads none."""
+
+    async def newest(self, scan: Scan) -> str | None:
+        """Return the largest cursor of the rows in the window that nothing will slip below any more.
+
+        Returns:
+            None where there is none.
+        """
+        ...
+
+
+@runtime_checkable
+class Digestible(Protocol):
+    """A session whose tables have no cursor: who waits for changes compares what is there."""
+
+    async def state(self, scan: Scan) -> str:
+        """Return a digest of all that a scan would read."""
+        ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A source whose sessions hold something that must not be held for hours."""
+
+    def watching(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session without a picture, which lives for hours: each answer is of its own moment."""
+        ...
+
+
 # The condition of a scan that has no rows to read.
 NOTHING = "false"
 # The cursor of a table whose changes the source keeps track of.
 CHANGES = "@changes"
-
-
-def fingerprint(value: Any) -> str:
-    """Return 16 hex digits of BLAKE2b over canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def make_chunk(scan: Scan, index: int, bounds: dict[str, Any], *, storage: str | None, rows: int, size: int) -> Chunk:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from pydantic import ValidationError
 
 from runner.backfill import Backfill, Result
 from runner.clock import SystemClock
+from runner.commands.output import Output, run_async
 from runner.document import nearest
 from runner.errors import JobFileError, RunnerError, UsageError
 from runner.events import Stream
@@ -25,6 +24,7 @@ from runner.limits import SourceLimits
 from runner.load import Destination
 from runner.lockfile import LockFile
 from runner.log import EventFile, JsonLines, Lines
+from runner.naming import fingerprint
 from runner.plugins import load_plugin
 from runner.progress import Progress, Tally
 from runner.report import write_report
@@ -32,35 +32,15 @@ from runner.requests import Governed, govern
 from runner.runs import StateFolder, project_root, state_dir
 from runner.secrets import environment
 from runner.settling import Options
-from runner.source import Source, fingerprint
+from runner.source import Source
 from runner.tasks import task_group
 from runner.verify import WAYS
 from runner.writers.folder import Documents
-
-ResultT = TypeVar("ResultT")
 
 # What libpq takes: a URI, or keyword=value pairs.
 _DSN = re.compile(r"postgres(ql)?://|\s*\w+\s*=")
 # The schema of a PostgreSQL that holds state.
 _STATE_SCHEMA = "orchestra_runner"
-
-
-@dataclass(frozen=True)
-class Output:
-    """How a command speaks."""
-
-    json: bool = False
-    quiet: bool = False
-    debug: bool = False
-
-
-def run_async(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Run a coroutine on uvloop where it exists."""
-    if not gc.isenabled():
-        # What the console script has loaded by now stays: it is never looked through for garbage.
-        gc.freeze()
-        gc.enable()
-    return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
 
 
 def make_source(settled: SettledJob) -> Source:

@@ -20,6 +20,7 @@ def command(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     yes: opt.Yes = False,
     profile: opt.Profile = False,
+    run_key: opt.RunKey = None,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -27,7 +28,8 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Bring every selected table up to date: an unfinished run resumes, a finished one starts a new run."""
-    from runner.commands.assembly import Output, run_job, state_folder
+    from runner.commands.assembly import run_job, state_folder
+    from runner.commands.output import Output
     from runner.commands.summary import print_result
     from runner.jobfile import load_job
     from runner.settling import Options
@@ -43,6 +45,7 @@ def command(
         fail_fast=fail_fast,
         yes=yes,
         profile=profile,
+        run_key=run_key,
     )
     output = Output(json, quiet, debug)
     result = run_job(settled, asked, output, state_folder(job, state_dir))

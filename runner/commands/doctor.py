@@ -20,7 +20,8 @@ def command(
 
     from rich.markup import escape
 
-    from runner.commands.assembly import assemble, run_async, state_folder
+    from runner.commands.assembly import assemble, state_folder
+    from runner.commands.output import run_async
     from runner.commands.screen import screen
     from runner.doctor import examine
     from runner.secrets import environment, redact

@@ -28,7 +28,7 @@ def command(
     import json as jsonlib
     from urllib.parse import urlsplit
 
-    from runner.commands.assembly import run_async
+    from runner.commands.output import run_async
     from runner.errors import UsageError
     from runner.naming import normalise
     from runner.plugins import load_plugins

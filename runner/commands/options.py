@@ -23,4 +23,7 @@ Until = Annotated[str | None, typer.Option("--until", metavar="T", help="… up 
 FullRefresh = Annotated[bool, typer.Option("--full-refresh", help="Start the selected tables over.")]
 Verify = Annotated[str, typer.Option("--verify", metavar="HOW", help="none, counts, hash or source.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Measure where the time goes.")]
+RunKey = Annotated[
+    str | None, typer.Option("--run-key", metavar="KEY", help="What the run is the answer to: done once for each key.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do what asks for a confirmation.")]

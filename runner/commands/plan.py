@@ -29,7 +29,8 @@ def command(
 ) -> int:
     """Show tables, chunks, estimates and what will be created or replaced; changes nothing."""
     from runner.columns import HASH_KEY
-    from runner.commands.assembly import assemble, run_async, state_folder
+    from runner.commands.assembly import assemble, state_folder
+    from runner.commands.output import run_async
     from runner.errors import UsageError
     from runner.lockfile import LockFile
     from runner.secrets import environment

@@ -8,7 +8,7 @@ import sys
 from typer import echo, style
 
 from runner.backfill import Result
-from runner.commands.assembly import Output
+from runner.commands.output import Output
 from runner.errors import RunnerError
 from runner.profile import STAGES
 from runner.secrets import redact

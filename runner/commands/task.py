@@ -19,6 +19,7 @@ def command(
     verify: opt.Verify = "counts",
     yes: opt.Yes = False,
     profile: opt.Profile = False,
+    run_key: opt.RunKey = None,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -26,7 +27,8 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Move exactly one table: of a job file, or as SOURCE, OBJECT, PARAMS and DESTINATION say."""
-    from runner.commands.assembly import Output, run_job, state_folder
+    from runner.commands.assembly import run_job, state_folder
+    from runner.commands.output import Output
     from runner.commands.summary import print_result
     from runner.contract import settle_task
     from runner.secrets import environment
@@ -43,6 +45,7 @@ def command(
         verify=verify,
         yes=yes,
         profile=profile,
+        run_key=run_key,
     )
     output = Output(json, quiet, debug)
     state = state_folder(settled.path if job else here, state_dir)

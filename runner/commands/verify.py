@@ -12,7 +12,7 @@ from runner.commands import options as opt
 
 if TYPE_CHECKING:
     from runner.audit import Finding
-    from runner.commands.assembly import Output
+    from runner.commands.output import Output
     from runner.jobfile import SettledJob
 
 _SIGNS = {
@@ -39,7 +39,8 @@ def command(
     """Compare published tables, value by value: with the record of their run, then with the source as it is now."""
     from runner.audit import Audit
     from runner.clock import SystemClock
-    from runner.commands.assembly import Output, make_destination, make_source, run_async
+    from runner.commands.assembly import make_destination, make_source
+    from runner.commands.output import Output, run_async
     from runner.jobfile import load_job
     from runner.secrets import environment
 

@@ -9,43 +9,26 @@ import contextlib
 import io
 import itertools
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from runner.errors import (
-    CredentialsRejected,
-    DatabaseMissing,
     DestinationDown,
     DestinationError,
     DestinationRefused,
     DiskFull,
     RunnerError,
     Unreachable,
-    UsageError,
 )
+from runner.objectstore import NO_BUCKET, error_code, open_store, read_fault
 from runner.secrets import redact
 from runner.writers.folder import Changed, Document, FoundT, ItemT, blocks
 
 _PART = 8 * 2**20
 _WIDTH = 8
-_RETRIES = 3
-_RETRY_SECONDS = 20
-_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google|Account must be specified|MissingAccount")
-_UNKNOWN = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "AuthenticationFailed",
-}
-_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
 _NEEDED = "It needs to list, read, write and delete objects (S3: ListBucket, GetObject, PutObject, DeleteObject)."
 
 
@@ -58,33 +41,11 @@ class Objects:
     """
 
     def __init__(self, url: str, config: dict[str, Any], *, allow_http: bool = False) -> None:
-        try:
-            import obstore
-            from obstore import exceptions as errors
-            from obstore import store as stores
-        except ImportError as error:
-            raise UsageError(
-                "Object stores need the package 'obstore'.",
-                guidance="Install it: pip install 'orchestra-blueprints[files]'.",
-            ) from error
         self._url = redact(url)
-        self._api: Any = obstore
         self._contacted = False
-        self._failed = errors.BaseError
-        self._beaten = (errors.AlreadyExistsError, errors.PreconditionError)
-        try:
-            # Any: the overloads tell the stores' options apart, which come from a job file here.
-            from_url: Any = stores.from_url
-            self._store: Any = from_url(
-                url,
-                config=config,
-                client_options={"allow_http": allow_http, "connect_timeout": "5s", "timeout": "60s"},
-                retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)},
-            )
-        except (errors.UnknownConfigurationKeyError, ValueError) as error:
-            raise UsageError(f"{self._url}: {_first_line(error)}.") from None
-        except errors.BaseError as error:
-            raise self._refusal(error) from None
+        opened = open_store(url, config, allow_http=allow_http)
+        self._api, self._store = opened.api, opened.store
+        self._failed, self._beaten = opened.errors, opened.beaten
 
     def prepare(self) -> None:
         self.probe()
@@ -121,7 +82,7 @@ class Objects:
             try:
                 found = self._api.get(self._store, path)
             except FileNotFoundError as error:
-                if _code(str(error)) in _NO_BUCKET:
+                if error_code(error) in NO_BUCKET:
                     raise
                 return None
             return Document(bytes(found.bytes()), _version(found.meta))
@@ -202,32 +163,23 @@ class Objects:
             yield
         except but:
             raise
-        except (self._failed, FileNotFoundError) as error:
+        except self._failed as error:
             raise self._refusal(error) from None
         self._contacted = True
 
     def _refusal(self, error: Exception) -> RunnerError:
         """Return what an error means; its own text holds requests and answers, and is never shown."""
-        text = str(error)
-        status, code = _status(text), _code(text)
-        answer = " ".join(part for part in (status, code) if part)
-        if _NO_CREDENTIALS.search(text):
-            return CredentialsRejected(
-                f"There are no credentials for {self._url}.",
-                guidance="Set those of the store in the environment (S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
-            )
-        if code in _UNKNOWN or status == "401":
-            return CredentialsRejected(f"{self._url} rejected the credentials ({answer}).")
-        if status == "403":
-            return DestinationRefused(f"{self._url} refuses these credentials ({answer}).", guidance=_NEEDED)
-        if code in _NO_BUCKET or status == "404":
-            return DatabaseMissing(f"There is no such bucket: {self._url}.", guidance="Create it, or check its name.")
-        if code in _FULL or status == "507":
-            return DiskFull(f"{self._url} is full ({answer}).")
-        if not status or status.startswith("5") or status in ("408", "429"):
-            words = f"{self._url} does not answer: {answer or _first_line(error)}."
+        fault = read_fault(error, self._url)
+        if fault.error is not None:
+            return fault.error
+        if fault.kind == "refused":
+            return DestinationRefused(f"{self._url} refuses these credentials ({fault.answer}).", guidance=_NEEDED)
+        if fault.kind == "full":
+            return DiskFull(f"{self._url} is full ({fault.answer}).")
+        if fault.kind in ("down", "slow"):
+            words = f"{self._url} does not answer: {fault.answer}."
             return DestinationDown(words) if self._contacted else Unreachable(words)
-        return DestinationError(f"{self._url} answered {answer}.")
+        return DestinationError(f"{self._url} answered {fault.answer}.")
 
 
 class _ObjectFile(io.RawIOBase):
@@ -263,19 +215,3 @@ class _ObjectFile(io.RawIOBase):
 
 def _version(meta: Any) -> dict[str, str]:
     return {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
-
-
-def _status(text: str) -> str:
-    found = re.search(r"status code: (\d{3})", text)
-    return found[1] if found else ""
-
-
-def _code(text: str) -> str:
-    found = re.search(r"<Code>(\w+)</Code>", text)
-    return found[1] if found else ""
-
-
-def _first_line(error: Exception) -> str:
-    """Return the end of an error's first line: what went wrong, after which request it was."""
-    line = str(error).partition("\n")[0].rpartition(" - ")[2]
-    return redact(line).rstrip(".")
