@@ -81,9 +81,10 @@ Judge = Callable[[Reply], RunnerError | None]
 
 def judged(reply: Reply, *, now: datetime) -> RunnerError | None:
     """Return the error that an answer means by its status alone; None for a good one."""
-    status, where = reply.status, reply.where
+    status = reply.status
     if 200 <= status < 300:
         return None
+    where = reply.where
     words = f": {reply.message}" if reply.message else ""
     if status == 401:
         return CredentialsRejected(f"{where} was refused, the credentials are not accepted (401){words}")
@@ -129,15 +130,19 @@ def parse_json(body: bytes | str) -> Any:
         ValueError: It is no JSON.
     """
     text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
-    return json.loads(text, parse_float=_exact)
+    return _EXACTLY.decode(text)
 
 
-def _exact(text: str) -> float | Decimal:
+def exact(text: str) -> float | Decimal:
+    """Return a number as it was written: Decimal where a double would round it."""
     value = float(text)
     if len(text) <= _SAFE_DIGITS and isfinite(value):
         return value
     number = Decimal(text)
     return value if isfinite(value) and Decimal(repr(value)) == number else number
+
+
+_EXACTLY = json.JSONDecoder(parse_float=exact)
 
 
 def _message(data: Any) -> str:

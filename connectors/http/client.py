@@ -6,7 +6,7 @@ import contextlib
 import json as jsonlib
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -18,8 +18,10 @@ from connectors.http.answers import Judge, Reply, judged
 from connectors.http.auth import Auth
 from connectors.http.config import HttpConfig
 from connectors.http.encodings import Decoder, accepted
+from connectors.http.faults import Sent, Translated, where_of
+from connectors.http.trust import trusted
 from runner.clock import Clock
-from runner.errors import RequestRefused, RunnerError, SourceDown, Throttled, Unreachable, UsageError
+from runner.errors import RequestRefused, SourceDown, Throttled, UsageError
 from runner.requests import Requests, Usage
 from runner.secrets import redact
 
@@ -40,14 +42,14 @@ class Body:
         headers: The answer's headers.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, method: str) -> None:
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._where = where
+        self._method = method
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         decoder = Decoder(self._response.headers.get("Content-Encoding", ""))
-        with _translated(self._where):
+        with Translated(self._method, self._response.url):
             async for data in self._response.content.iter_chunked(_READ):
                 for piece in decoder.feed(data):
                     yield piece
@@ -77,7 +79,7 @@ class Http:
     ) -> None:
         if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
             raise UsageError(f"{redact(base)!r} is not the address of a server.", guidance="Begin it with https://.")
-        self.base = base
+        self.move(base)
         self.requests = requests
         self._config = config
         self._auth = auth
@@ -95,14 +97,13 @@ class Http:
     def move(self, base: str) -> None:
         """Ask another host from now on: where the token endpoint says that the API is."""
         self.base = base
+        parts = urlsplit(base)
+        self._root = f"{parts.scheme}://{parts.netloc}"
 
     async def __aenter__(self) -> Http:
         config = self._config
         try:
-            context = await anyio.to_thread.run_sync(lambda: ssl.create_default_context(cafile=None))
-            if config.ca_file:
-                path = config.ca_file
-                await anyio.to_thread.run_sync(lambda: context.load_verify_locations(path))
+            context = await anyio.to_thread.run_sync(trusted, config.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"ca_file: {config.ca_file} cannot be read: {error}.") from error
         self._session = aiohttp.ClientSession(
@@ -124,13 +125,23 @@ class Http:
 
     # What connectors call.
 
-    async def get(self, url: str, *, params: Params = None, headers: Mapping[str, str] | None = None) -> Reply:
+    async def get(
+        self,
+        url: str,
+        *,
+        params: Params = None,
+        headers: Mapping[str, str] | None = None,
+        expected: Container[int] = (),
+    ) -> Reply:
         """Get an answer as a whole.
+
+        Args:
+            expected: Statuses that are answers here and no errors: 304 to who asked with a validator.
 
         Raises:
             RunnerError: As ``judge`` and ``judged`` read the answer.
         """
-        return await self.request("GET", url, params=params, headers=headers)
+        return await self.request("GET", url, params=params, headers=headers, expected=expected)
 
     async def post(
         self,
@@ -163,14 +174,18 @@ class Http:
         form: Mapping[str, str] | None = None,
         body: bytes | None = None,
         idempotent: bool | None = None,
+        expected: Container[int] = (),
     ) -> Reply:
         """Send a request and read its answer as a whole."""
         data, own = _encoded(json, form, body)
-        sent = _Sent(method, idempotent if idempotent is not None else method in _SAFE_METHODS)
+        sent = Sent(method, idempotent if idempotent is not None else method in _SAFE_METHODS)
 
         async def once() -> Reply:
-            async with self._answer(sent, url, params, {**own, **(headers or {})}, data) as response:
-                return await self._judged(response, sent)
+            response = await self._answer(sent, url, params, {**own, **(headers or {})}, data)
+            try:
+                return await self._judged(response, sent, expected)
+            finally:
+                _leave(response)
 
         return await self.requests.send(once, may_retry=sent.may_retry)
 
@@ -189,24 +204,22 @@ class Http:
         To begin is tried again; when the connection is lost in the middle the error goes to whoever reads.
         """
         data, own = _encoded(json, None, None)
-        sent = _Sent(method, idempotent=True)
-        async with contextlib.AsyncExitStack() as stack:
+        sent = Sent(method, idempotent=True)
+        with contextlib.ExitStack() as stack:
 
             async def once() -> aiohttp.ClientResponse:
-                opened = contextlib.AsyncExitStack()
+                response = await self._answer(sent, url, params, {**own, **(headers or {})}, data)
                 try:
-                    answer = self._answer(sent, url, params, {**own, **(headers or {})}, data)
-                    response = await opened.enter_async_context(answer)
                     if not 200 <= response.status < 300:
                         await self._judged(response, sent)
                 except BaseException:
-                    await opened.aclose()
+                    _leave(response)
                     raise
-                stack.push_async_callback(opened.aclose)
+                stack.callback(_leave, response)
                 return response
 
             response = await self.requests.send(once)
-            yield Body(response, _where(method, response.url))
+            yield Body(response, method)
 
     async def exchange(self, url: str, form: Mapping[str, str], *, headers: Mapping[str, str], json: bool) -> Reply:
         """Ask a token endpoint, which may be on a host of its own.
@@ -215,33 +228,41 @@ class Http:
             CredentialsRejected: It refused.
         """
         data, own = _encoded(dict(form) if json else None, None if json else form, None)
-        sent = _Sent("POST", idempotent=True)
+        sent = Sent("POST", idempotent=True)
 
         async def once() -> Reply:
             address = URL(urljoin(self.base, url), encoded=True)
-            async with self._open(sent, address, {**own, "Accept": "application/json", **headers}, data) as response:
+            response = await self._open(sent, address, {**own, "Accept": "application/json", **headers}, data)
+            try:
                 reply = await self._read(response, sent)
                 error = judged(reply, now=self.clock.now())
                 if error is not None:
                     raise error
                 return reply
+            finally:
+                _leave(response)
 
         return await self.requests.send(once, within=True)
 
     # One attempt.
 
-    @contextlib.asynccontextmanager
     async def _answer(
-        self, sent: _Sent, url: str, params: Params, headers: Mapping[str, str], data: bytes | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request with credentials; once more with new ones where they are refused; follow it at its host."""
+        self, sent: Sent, url: str, params: Params, headers: Mapping[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
+        """Send one request with credentials; once more with new ones where they are refused; follow it at its host.
+
+        Returns:
+            An answer that the caller leaves (``_leave``).
+        """
         renewed = redirects = 0
         target, given = url, params
         while True:
             whole = {**self._headers, **headers}
             query = list(given.items() if isinstance(given, Mapping) else given or ())
             await self._auth.apply(self, whole, query)
-            async with self._open(sent, self._address(target, query), whole, data) as response:
+            response = await self._open(sent, self._address(target, query), whole, data)
+            wanted = False
+            try:
                 if response.status == 401 and not renewed:
                     renewed += 1
                     if await self._auth.renew(self, whole):
@@ -251,16 +272,23 @@ class Http:
                     redirects += 1
                     target, given = urljoin(str(response.url), moved), None
                     continue
-                yield response
-                return
+                wanted = True
+                return response
+            finally:
+                if not wanted:
+                    _leave(response)
 
     def _address(self, url: str, params: Sequence[tuple[str, str]]) -> URL:
         """Return an absolute address of the host that credentials are for; a space is %20, never + (RFC 3986)."""
-        whole = urljoin(self.base if self.base.endswith("/") else f"{self.base}/", url)
-        if _origin(whole) != _origin(self.base):
-            raise RequestRefused(
-                f"The source leads to another host ({urlsplit(whole).hostname}): its credentials are not for that one."
-            )
+        if url[:1] == "/" and url[:2] != "//" and "/." not in url:
+            whole = self._root + url  # as urljoin has it, of what most requests ask for
+        else:
+            whole = urljoin(self.base if self.base.endswith("/") else f"{self.base}/", url)
+            if _origin(whole) != _origin(self.base):
+                raise RequestRefused(
+                    f"The source leads to another host ({urlsplit(whole).hostname}): "
+                    "its credentials are not for that one."
+                )
         address = whole.partition("#")[0]
         if params:
             query = urlencode(params, quote_via=quote, safe="$")
@@ -274,14 +302,12 @@ class Http:
             self._proxies[place] = _proxy(address)
         return self._proxies[place]
 
-    @contextlib.asynccontextmanager
     async def _open(
-        self, sent: _Sent, address: URL, headers: Mapping[str, str], data: bytes | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self, sent: Sent, address: URL, headers: Mapping[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None
-        where = _where(sent.method, address)
         sent.left = False
-        with _translated(where, sent):
+        with Translated(sent.method, address, sent):
             response = await self._session.request(
                 sent.method,
                 address,
@@ -291,17 +317,13 @@ class Http:
                 proxy=self._proxy(address),
             )
         sent.left = True
-        try:
-            yield response
-        finally:
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+        return response
 
-    async def _judged(self, response: aiohttp.ClientResponse, sent: _Sent) -> Reply:
+    async def _judged(self, response: aiohttp.ClientResponse, sent: Sent, expected: Container[int] = ()) -> Reply:
         reply = await self._read(response, sent)
-        error = self._judge(reply) or judged(reply, now=self.clock.now())
+        error = None
+        if reply.status not in expected:
+            error = self._judge(reply) or judged(reply, now=self.clock.now())
         self.requests.note(self._usage(reply))
         if error is not None:
             # What was throttled was not done, whatever its method.
@@ -309,76 +331,58 @@ class Http:
             raise error
         return reply
 
-    async def _read(self, response: aiohttp.ClientResponse, sent: _Sent) -> Reply:
-        where, most = _where(sent.method, response.url), self._config.max_response
-        if response.status >= 300:
-            most = min(most, 2**20)
-        parts: list[bytes] = []
-        size = 0
-        decoder = Decoder(response.headers.get("Content-Encoding", ""))
-        with _translated(where), anyio.move_on_after(self._config.timeout.total_seconds()) as scope:
-            async for data in response.content.iter_chunked(_READ):
-                for piece in decoder.feed(data):
-                    size += len(piece)
-                    if size > most:
-                        raise RequestRefused(
-                            f"{where}: the answer is larger than max_response ({most:,} bytes).",
-                            guidance="Ask for smaller pages, or raise max_response of the source.",
-                        )
-                    parts.append(piece)
-        if scope.cancelled_caught:
-            raise SourceDown(f"{where}: no whole answer within {self._config.timeout}.")
-        if sent.method != "HEAD" and response.status not in (204, 304):
-            decoder.finish()
-        reply = Reply(sent.method, str(response.url), response.status, response.headers, b"".join(parts))
+    async def _read(self, response: aiohttp.ClientResponse, sent: Sent) -> Reply:
+        most = self._config.max_response if response.status < 300 else min(self._config.max_response, 2**20)
+        encoding = response.headers.get("Content-Encoding")
+        with Translated(sent.method, response.url):
+            if response.content.is_eof() and not encoding:
+                body = response.content.read_nowait()  # it came with its headers: nothing is waited for
+                if len(body) > most:
+                    raise _too_large(response, sent.method, most)
+            else:
+                body = await self._pieces(response, sent, most)
+        reply = Reply(sent.method, str(response.url), response.status, response.headers, body)
         if len(reply.body) > _SMALL:
             await anyio.to_thread.run_sync(lambda: reply.data)
         is_json = "json" in response.headers.get("Content-Type", "") and response.status < 300
         if is_json and reply.data is None and reply.body.strip() not in (b"", b"null"):
+            where = where_of(sent.method, response.url)
             raise SourceDown(f"{where}: the answer says it is JSON and is not: it was cut off, or damaged.")
         return reply
 
+    async def _pieces(self, response: aiohttp.ClientResponse, sent: Sent, most: int) -> bytes:
+        """Return a body that is still on its way, or compressed."""
+        parts: list[bytes] = []
+        size = 0
+        decoder = Decoder(response.headers.get("Content-Encoding", ""))
+        with anyio.move_on_after(self._config.timeout.total_seconds()) as scope:
+            async for data in response.content.iter_chunked(_READ):
+                for piece in decoder.feed(data):
+                    size += len(piece)
+                    if size > most:
+                        raise _too_large(response, sent.method, most)
+                    parts.append(piece)
+        if scope.cancelled_caught:
+            where = where_of(sent.method, response.url)
+            raise SourceDown(f"{where}: no whole answer within {self._config.timeout}.")
+        if sent.method != "HEAD" and response.status not in (204, 304):
+            decoder.finish()
+        return b"".join(parts)
 
-class _Sent:
-    """One request and how far it went.
 
-    Attributes:
-        left: Whether it may have arrived.
-    """
-
-    def __init__(self, method: str, idempotent: bool) -> None:
-        self.method = method
-        self.left = False
-        self._idempotent = idempotent
-
-    def may_retry(self, error: RunnerError) -> bool:
-        """Tell whether another attempt can help and cannot harm."""
-        return error.retriable and (self._idempotent or not self.left)
+def _leave(response: aiohttp.ClientResponse) -> None:
+    """Give the connection back where the answer was read to its end; close it where it was not."""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
 
 
-@contextlib.contextmanager
-def _translated(where: str, sent: _Sent | None = None) -> Any:
-    try:
-        yield
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise Unreachable(
-            f"{where}: the server's certificate is not trusted: {error.certificate_error}.",
-            guidance="Set ca_file of the source to the certificates of who issued it.",
-        ) from error
-    except aiohttp.ClientSSLError as error:
-        raise Unreachable(f"{where}: there is no TLS connection: {error}.") from error
-    except aiohttp.ClientConnectorError as error:
-        raise SourceDown(f"{where}: no connection: {error.strerror or error}.") from error
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
-        if sent is not None and not isinstance(error, aiohttp.ConnectionTimeoutError):
-            sent.left = True
-        raise SourceDown(f"{where}: no answer in time.") from error
-    except aiohttp.InvalidURL as error:
-        raise RequestRefused(f"{where}: this is not an address.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        if sent is not None:
-            sent.left = True
-        raise SourceDown(f"{where}: the connection was lost ({type(error).__name__}).") from error
+def _too_large(response: aiohttp.ClientResponse, method: str, most: int) -> RequestRefused:
+    return RequestRefused(
+        f"{where_of(method, response.url)}: the answer is larger than max_response ({most:,} bytes).",
+        guidance="Ask for smaller pages, or raise max_response of the source.",
+    )
 
 
 def _encoded(json: Any, form: Mapping[str, str] | None, body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
@@ -392,12 +396,6 @@ def _encoded(json: Any, form: Mapping[str, str] | None, body: bytes | None) -> t
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _where(method: str, url: URL) -> str:
-    # Not the query: it may hold a key.
-    port = f":{url.explicit_port}" if url.explicit_port else ""
-    return redact(f"{method} {url.host}{port}{url.path}")
 
 
 def _proxy(url: URL) -> str | None:

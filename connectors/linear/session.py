@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -84,6 +85,21 @@ class LinearSession(ApiSession):
     async def high_water(self, scan: Scan) -> Mark | None:
         if scan.window is None:
             return None
+        newest, settled = await self._newest(scan, condition(scan, {}, window=False))
+        # A change has its time before others can see it: what is that young is read again.
+        return None if newest is None else Mark(mark(min(newest, settled)))
+
+    async def newest(self, scan: Scan) -> str | None:
+        assert scan.window is not None
+        newest, settled = await self._newest(scan, condition(scan, {}))
+        if newest is not None and newest > settled:
+            older = scan.within(replace(scan.window, end=mark(settled)))
+            newest, _ = await self._newest(older, condition(older, {}))
+        return None if newest is None else mark(newest)
+
+    async def _newest(self, scan: Scan, asked: dict[str, Any] | None) -> tuple[datetime | None, datetime]:
+        """Return the largest cursor, and until when all that happened is seen."""
+        assert scan.window is not None
         cursor = scan.window.cursor
         if cursor not in ("updatedAt", "createdAt"):
             raise JobFileError(
@@ -92,13 +108,10 @@ class LinearSession(ApiSession):
                 guidance="Say cursor: updatedAt.",
             )
         query = newest_query(scan.table, cursor)
-        reply = await self._post(query.text, {"first": 1, "filter": condition(scan, {}, window=False)})
+        reply = await self._post(query.text, {"first": 1, "filter": asked})
         nodes = reply.data["data"][scan.table.detail["root"]]["nodes"]
-        if not nodes:
-            return None
-        # A change has its time before others can see it: what is that young is read again.
         settled = _moment_of(reply, self.http.clock.now()) - _SETTLING
-        return Mark(mark(min(datetime.fromisoformat(nodes[0][cursor]), settled)))
+        return (datetime.fromisoformat(nodes[0][cursor]) if nodes else None), settled
 
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         bounds = await self._parts(scan)

@@ -1,5 +1,4 @@
-"""PostgreSQL as a source: COPY out of one exported snapshot, straight into Arrow."""
+"""PostgreSQL as a source: COPY out of one exported snapshot, straight into Arrow (``connectors.postgres.source``).
 
-from connectors.postgres.source import PostgresSource
-
-__all__ = ["PostgresSource"]
+Who only asks questions (``connectors.sql``) takes its connections and its errors from here, without Arrow.
+"""

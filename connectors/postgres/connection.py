@@ -94,6 +94,8 @@ class Connections:
             table: The table's name, for errors.
             idle: idle_in_transaction_session_timeout.
         """
+        # What the server closed meanwhile is not asked.
+        self._idle = [connection for connection in self._idle if not connection.is_closed()]
         connection = self._idle.pop() if self._idle else await self.open()
         lock = self.config.lock_timeout.total_seconds()
         # A pooler may let this wait for its turn.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import asyncpg
@@ -27,6 +28,9 @@ from runner.rowhash import NULL, SEPARATOR, Digest, PostgresDialect
 from runner.source import Chunk, Mark, Position, Scan, Table
 from runner.tasks import task_group
 
+if TYPE_CHECKING:
+    from connectors.postgres.watching import Watching
+
 _BATCH = 4 * 2**20
 _WATCH = 5.0
 # The server sends 8 kB at a time. To wake up for each costs both sides more than the bytes do; after a nap the socket
@@ -36,7 +40,7 @@ _SIP = 128 * 2**10
 # What is small is not kept waiting.
 _PROMPT = 32
 
-_OLDEST_WRITER = f"""
+OLDEST_WRITER = f"""
 select least(min(xact_start), (select min(prepared) from pg_prepared_xacts), clock_timestamp()) as oldest,
        coalesce(bool_and(state is not null or backend_type <> 'client backend'), true)
            and not pg_is_in_recovery() as visible,
@@ -85,6 +89,19 @@ class PostgresSource:
             leader.terminate()
             await connections.close()
 
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[Watching]:
+        """Open a session that holds no snapshot."""
+        from connectors.postgres.watching import Watching
+
+        connections = Connections(self.config)
+        try:
+            session = Watching(connections, Position(False, note="each question sees the database of its own moment"))
+            await _prepare(session)
+            yield session
+        finally:
+            await connections.close()
+
     async def diagnose(self, patterns: Sequence[str], wanted: Callable[[str], bool]) -> list[tuple[str, str, str]]:
         return await diagnose(self._connections, patterns, wanted)
 
@@ -93,7 +110,7 @@ async def _lead(connections: Connections, leader: asyncpg.Connection[Any]) -> Po
     """Take the snapshot; who was writing is asked before it, so that nobody is missed."""
     try:
         with anyio.fail_after(connections.patience):
-            writers = await leader.fetchrow(_OLDEST_WRITER)
+            writers = await leader.fetchrow(OLDEST_WRITER)
             await leader.execute(
                 "begin isolation level repeatable read read only; "
                 "set local idle_in_transaction_session_timeout = 0; set local statement_timeout = '1min'"
@@ -119,6 +136,17 @@ async def _prepare(session: PostgresSession) -> PostgresSession:
         session.version = int(await connection.fetchval("show server_version_num")) // 10000
         session.encoding = await connection.fetchval("show server_encoding")
     return session
+
+
+def before_writers(oldest: datetime, zone: str, native: str) -> str:
+    """Return up to when all is committed, as an expression of a column's type."""
+    # Writers that began before may still commit rows stamped with their very start, which a column of fewer digits
+    # rounds, also down.
+    digits = re.search(r"\((\d)\)", native)
+    step = f"interval '{10 ** -int(digits[1] if digits else 6):f} seconds'"
+    found = f"('{oldest.isoformat()}'::timestamptz - {step})"
+    # What now() left in such a column is the writer's local time: by default the database's zone.
+    return found if "with time zone" in native else f"({found} at time zone {literal(zone)})"
 
 
 class PostgresSession:
@@ -187,15 +215,7 @@ class PostgresSession:
             largest += f" filter (where isfinite({cursor}))"
         ceiling = largest
         if timed:
-            # Writers that began before the snapshot may still commit rows stamped with their very start, which a
-            # column of fewer digits rounds, also down.
-            digits = re.search(r"\((\d)\)", native)
-            step = f"interval '{10 ** -int(digits[1] if digits else 6):f} seconds'"
-            oldest = f"('{self.oldest_writer.isoformat()}'::timestamptz - {step})"
-            if "with time zone" not in native:
-                # What now() left in such a column is the writer's local time: by default the database's zone.
-                oldest = f"({oldest} at time zone {literal(self.zone)})"
-            ceiling = f"least({largest}, {oldest})"
+            ceiling = f"least({largest}, {before_writers(self.oldest_writer, self.zone, native)})"
         if scan.window.start is not None and not scan.window.from_start:
             # What was appended up to the last mark must not be read again.
             ceiling = f"greatest({ceiling}, {literal(scan.window.start)}::{native})"
@@ -203,7 +223,8 @@ class PostgresSession:
         where = " where " + " and ".join(conditions) if conditions else ""
         async with self.begin(table=scan.table.qualified) as connection:
             value = await connection.fetchval(
-                f"select case when {largest} is not null then ({ceiling})::text end from {_relation(scan, None)}{where}"
+                f"select case when {largest} is not null then ({ceiling})::text end "
+                f"from {relation_of(scan, None)}{where}"
             )
         known = "with time zone" in native or self.zone in ("UTC", "Etc/UTC", "GMT")
         return None if value is None else Mark(value, exact=timed and known and self.writers_visible)
@@ -219,14 +240,14 @@ class PostgresSession:
     async def _locked(self, scan: Scan, chunk: Chunk) -> AsyncIterator[asyncpg.Connection[Any]]:
         """Lend a connection that holds the table as it was planned."""
         table = scan.table
-        relation, first = _relation(scan, chunk), ""
+        relation, first = relation_of(scan, chunk), ""
         if chunk.storage is not None:
             # LOCK takes no materialized view; to look at nothing of it locks it just as well.
             viewed = table.kind == "materialized_view"
             lock = f"select from {relation} limit 0" if viewed else f"lock table {relation} in access share mode"
             if "relation" in chunk.bounds:
                 # The parent first, as TRUNCATE has it: the check looks at all partitions.
-                lock = f"lock table {_relation(scan, None, alone=True)} in access share mode; {lock}"
+                lock = f"lock table {relation_of(scan, None, alone=True)} in access share mode; {lock}"
             # The lock keeps TRUNCATE and rewriting DDL out from here on, so one look is enough.
             first = f"{lock}; {check(table, chunk.storage)}"
         async with self.begin(first=first, table=table.qualified) as connection:
@@ -236,14 +257,14 @@ class PostgresSession:
         if not can_hash(scan) or self.encoding == "SQL_ASCII":
             return None
         where = condition(scan, chunk, self.dialect)
-        sql = self.dialect.sql(ask, hash_fields(scan), _relation(scan, chunk), where)
+        sql = self.dialect.sql(ask, hash_fields(scan), relation_of(scan, chunk), where)
         async with self._locked(scan, chunk) as connection:
             return [tuple(row) for row in await connection.fetch(sql)]
 
     @contextlib.asynccontextmanager
     async def read(self, scan: Scan, chunk: Chunk) -> AsyncIterator[CopyReading]:
         table = scan.table
-        relation = _relation(scan, chunk)
+        relation = relation_of(scan, chunk)
         async with self._locked(scan, chunk) as connection:
             reading = CopyReading(Decoder(scan))
             query = f"select {_select(scan)} from {relation}{_where(condition(scan, chunk, self.dialect))}"
@@ -282,7 +303,7 @@ class PostgresSession:
                 "select count(*) as now, count(*) filter (where "
                 "case when (top >> 32 << 32) + x.xid < top then (top >> 32 << 32) + x.xid "
                 "else (top >> 32 << 32) + x.xid - 4294967296 end < $1) as old "
-                f"from now, (select xmin::text::int8 as xid from {_relation(scan, chunk)}"
+                f"from now, (select xmin::text::int8 as xid from {relation_of(scan, chunk)}"
                 f"{_where(condition(scan, chunk, self.dialect))}) x",
                 old,
             )
@@ -357,7 +378,8 @@ def _where(text: str) -> str:
     return f" where {text}" if text else ""
 
 
-def _relation(scan: Scan, chunk: Chunk | None, *, alone: bool = False) -> str:
+def relation_of(scan: Scan, chunk: Chunk | None, *, alone: bool = False) -> str:
+    """Return what is selected from: a table, or the partition that a chunk names."""
     schema, name = scan.table.schema, scan.table.name
     if chunk is not None and "relation" in chunk.bounds:
         schema, name = chunk.bounds["relation"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
-from datetime import timedelta
 
-from connectors.http import ApiKey, Auth, Basic, Bearer, Http, NoAuth, OAuth2
-from connectors.rest.credentials import AuthModel, BearerToken, ClientCredentials, Key, UserPassword
+from connectors.http import Auth, Http, NoAuth
+from connectors.rest.credentials import make_auth
 from connectors.rest.resources import Resource
 
 # The resource that is asked for, by whoever sends the request.
@@ -35,22 +34,3 @@ class Credentials:
         if name not in self._known:
             self._known[name] = make_auth(model)
         return self._known[name]
-
-
-def make_auth(model: AuthModel) -> Auth:
-    """Return what authenticates as a model says."""
-    if isinstance(model, BearerToken):
-        return Bearer(model.token)
-    if isinstance(model, UserPassword):
-        return Basic(model.username, model.password)
-    if isinstance(model, Key):
-        place = "query" if model.location == "param" else model.location
-        return ApiKey(model.name, model.api_key, place)
-    assert isinstance(model, ClientCredentials)
-    form = {
-        "client_id": model.client_id,
-        "client_secret": model.client_secret,
-        "grant_type": "client_credentials",
-        **{name: str(value) for name, value in (model.access_token_request_data or {}).items()},
-    }
-    return OAuth2(model.access_token_url, form, lifetime=timedelta(seconds=model.default_token_expiration))

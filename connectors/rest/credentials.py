@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from connectors import http
 from connectors.rest.strict import Strict, tag, typed, without_session
 
 
@@ -65,3 +67,22 @@ _Auths = Annotated[
 _AUTHS = (BearerToken, Key, UserPassword, ClientCredentials)
 AuthModel = BearerToken | Key | UserPassword | ClientCredentials
 Auth = Annotated[_Auths | None, BeforeValidator(typed("auth", "bearer", _AUTHS))]
+
+
+def make_auth(model: AuthModel) -> http.Auth:
+    """Return what authenticates as a model says."""
+    if isinstance(model, BearerToken):
+        return http.Bearer(model.token)
+    if isinstance(model, UserPassword):
+        return http.Basic(model.username, model.password)
+    if isinstance(model, Key):
+        place = "query" if model.location == "param" else model.location
+        return http.ApiKey(model.name, model.api_key, place)
+    assert isinstance(model, ClientCredentials)
+    form = {
+        "client_id": model.client_id,
+        "client_secret": model.client_secret,
+        "grant_type": "client_credentials",
+        **{name: str(value) for name, value in (model.access_token_request_data or {}).items()},
+    }
+    return http.OAuth2(model.access_token_url, form, lifetime=timedelta(seconds=model.default_token_expiration))

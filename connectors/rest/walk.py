@@ -24,7 +24,7 @@ from connectors.rest.request import Request, join
 from connectors.rest.resources import Resource
 from connectors.rest.selectors import as_row, processed, select
 from runner.errors import RequestRefused, SourceError, TableChanged, TableMissing
-from runner.source import fingerprint
+from runner.naming import fingerprint
 
 
 class Walk:

@@ -118,6 +118,20 @@ class SalesforceSession(ApiSession):
             value = as_mark(value)
         return Mark(value, exact=False)
 
+    async def newest(self, scan: Scan) -> str | None:
+        assert scan.window is not None
+        column = scan.table.column(scan.window.cursor)
+        if column is None:
+            return None
+        conditions = make_conditions(scan)
+        said = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = f"ORDER BY {column.name} DESC NULLS LAST LIMIT 1"
+        records = _records(await self._ask(scan, f"SELECT {column.name} FROM {_object(scan)}{said} {order}"))
+        value = records[0].get(column.name) if records else None
+        if value is None:
+            return None
+        return as_mark(str(value)) if pa.types.is_timestamp(column.type) else str(value)
+
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         bulk, count = await self._plan(scan)
         per_part = min(rows, _JOB_ROWS) if bulk else min(rows, _QUERY_ROWS)

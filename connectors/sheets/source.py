@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from runner.source import NOTHING, Chunk, Position, Scan, Table, make_chunk
 
 _NOTE = "a sheet is read as it is when it is asked; cells that change meanwhile are as they were or as they are"
 _CELL_BYTES = 12
+# More than a sheet can have: windows are bounded by cells alone.
+_MOST_ROWS = 10**7
 # Converting more cells than that would hold up the loop.
 _SMALL = 5_000
 # Formulas may make other values whenever they are looked at.
@@ -100,14 +103,24 @@ class SheetsSession(ApiSession):
                 tables.append(_unreadable(key, f"{error.message} {error.advice}"))
         return found, tables
 
+    async def state(self, scan: Scan) -> str:
+        table = scan.table
+        if scan.window is not None or scan.where is not None:
+            raise _unordered(table)
+        header = table.detail["header_row"]
+        starts = borders(table, _MOST_ROWS, self._config.cells)
+        first = [header if header is not None else starts[0], *starts[1:]]
+        digest = hashlib.blake2b(digest_size=16)
+        for top, bottom in zip(first, [*starts[1:], None], strict=True):
+            lines = await self._window(scan, top, bottom)
+            text = await anyio.to_thread.run_sync(repr, lines)
+            digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
     async def chunks(self, scan: Scan, rows: int, size: int) -> list[Chunk]:
         table = scan.table
         if scan.window is not None or scan.where not in (None, NOTHING):
-            raise RequestRefused(
-                f"{table.qualified}: a sheet has no cursor and takes no condition.",
-                guidance="Read it with `mode: full`, without `cursor` and `where`.",
-                table=table.qualified,
-            )
+            raise _unordered(table)
         starts = borders(table, rows, self._config.cells)
         if len(starts) == 1:
             if table.detail["exact"]:
@@ -181,6 +194,14 @@ class SheetsSession(ApiSession):
     async def _cells(self, table: Table, text: str) -> list[list[Any]]:
         detail = table.detail
         return (await ask_cells(self.http, detail["spreadsheet"], {detail["sheet"]: text}))[detail["sheet"]]
+
+
+def _unordered(table: Table) -> RequestRefused:
+    return RequestRefused(
+        f"{table.qualified}: a sheet has no cursor and takes no condition.",
+        guidance="Read it with `mode: full`, without `cursor` and `where`.",
+        table=table.qualified,
+    )
 
 
 def _whole(table: Table) -> str:

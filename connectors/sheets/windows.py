@@ -14,7 +14,8 @@ from connectors.sheets.layout import cut
 from connectors.sheets.questions import ask_values
 from connectors.sheets.rows import area_of, header_changed
 from runner.errors import TableChanged
-from runner.source import Scan, Table, fingerprint
+from runner.naming import fingerprint
+from runner.source import Scan, Table
 
 _TOGETHER = 40
 

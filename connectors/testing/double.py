@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-Kind = Literal["status", "reset", "cut", "truncated_gzip", "body"]
+Kind = Literal["status", "reset", "cut", "truncated_gzip", "body", "silence"]
 
 
 @dataclass
@@ -27,11 +27,12 @@ class Fault:
     Attributes:
         kind: status: that answer, without doing anything; reset: the connection dies before an answer; cut: it dies in
             the middle of the answer's body; truncated_gzip: the body is compressed and its end is missing; body: the
-            answer has this body instead of its own, with this status.
+            answer has this body instead of its own, with this status; silence: no answer comes.
         path: Which requests, as a regular expression over path and query.
         method: Only this method; all by default.
         times: How many requests more.
         after: How many matching requests pass before.
+        done: Whether what the request asks for is done all the same, and only its answer goes wrong.
     """
 
     kind: Kind
@@ -42,6 +43,7 @@ class Fault:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: Any = ""
+    done: bool = False
 
     def strikes(self, method: str, path: str) -> bool:
         """Tell whether this request goes wrong, and count it."""
@@ -152,7 +154,11 @@ class Double(abc.ABC):
         response: web.StreamResponse
         status = 0
         try:
-            if fault is not None and fault.kind == "reset":
+            if fault is not None and fault.done:
+                await handler(request)
+            if fault is not None and fault.kind == "silence":
+                await _gone(request)
+            if fault is not None and fault.kind in ("reset", "silence"):
                 _reset(request)
                 raise asyncio.CancelledError
             if fault is not None and fault.kind in ("status", "body"):
@@ -201,6 +207,12 @@ async def _spoil(request: web.Request, whole: web.Response, kind: Kind) -> web.S
     await asyncio.sleep(0.02)  # what was written has to leave before the connection dies
     _reset(request)
     return response
+
+
+async def _gone(request: web.Request) -> None:
+    """Wait until whoever asked has gone."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
 
 
 def _reset(request: web.Request) -> None:
