@@ -1,0 +1,1 @@
+"""The types of actions: what is done when an event has come."""

@@ -1,0 +1,1 @@
+"""The commands of sensors: what ``runner sense`` and ``runner sensors`` do."""

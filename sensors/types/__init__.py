@@ -1,0 +1,1 @@
+"""The types of sensors: what can be waited for."""
