@@ -1,0 +1,148 @@
+"""What Orchestra's API takes and answers.
+
+Facts: Orchestra docs, API, "Start a pipeline run", "List pipeline runs", "List task runs", "Get pipeline run status".
+Answers may hold keys that are not known here: a vendor adds some every month.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+# Pipeline runs; an unknown one is taken for unfinished.
+RUN_STATUSES = (
+    "CREATED",
+    "QUEUED",
+    "RUNNING",
+    "SUCCEEDED",
+    "WARNING",
+    "SKIPPED",
+    "FAILED",
+    "CANCELLING",
+    "CANCELLED",
+)
+TERMINAL = frozenset({"SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLED"})
+UNFINISHED = tuple(status for status in RUN_STATUSES if status not in TERMINAL)
+
+
+def _decoded(value: Any) -> Any:
+    """Return what a text that holds JSON holds: some keys of a pipeline arrive that way."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _mapping(value: Any) -> Any:
+    found = _decoded(value)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _utc(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime | None, BeforeValidator(_utc)]
+Object = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+
+
+class Answer(BaseModel):
+    """Something that Orchestra answered."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Started(Answer):
+    """The answer to a start."""
+
+    pipeline_run_id: str = Field(min_length=1)
+    message: str | None = None
+
+
+class Trigger(Answer):
+    """What started a run."""
+
+    trigger_type: str | None = None
+
+
+class PipelineRun(Answer):
+    """A run of a pipeline."""
+
+    id: str
+    pipeline_id: str = ""
+    pipeline_name: str | None = None
+    run_status: str
+    env_id: str | None = None
+    env_name: str | None = None
+    message: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+    pipeline_version_number: int | None = None
+    triggered_by: list[Trigger] | None = None
+    created_at: Moment = None
+    updated_at: Moment = None
+    started_at: Moment = None
+    completed_at: Moment = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.run_status in TERMINAL
+
+
+class TaskRun(Answer):
+    """A run of a task."""
+
+    id: str
+    pipeline_run_id: str | None = None
+    task_id: str | None = None
+    task_name: str | None = None
+    status: str
+    message: str | None = None
+    task_parameters: Object = Field(default_factory=dict)
+    run_parameters: Object = Field(default_factory=dict)
+    created_at: Moment = None
+    completed_at: Moment = None
+
+
+class Pipeline(Answer):
+    """A pipeline, without its definition."""
+
+    id: str
+    name: str | None = None
+    alias: str | None = None
+    paused: bool | None = None
+    inputs: Object = Field(default_factory=dict)
+
+
+class Start(BaseModel):
+    """What a start says; every key can be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    run_inputs: dict[str, Any] | None = None
+    environment: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+    version_number: int | None = None
+    task_ids: list[str] | None = None
+    continue_downstream_run: bool | None = None
+    retry_from_failed: bool | None = None
+    environment_overrides: dict[str, dict[str, Any]] | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
