@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,6 +21,20 @@ from connectors.testing import shop
 from connectors.testing.server import PostgresServer
 from runner import secrets
 from runner.cli import main
+from tests import dealing
+from tests.processes import Command
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> dealing.Schedule | None:
+    """Deal out the tests of several workers."""
+    return dealing.Schedule(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long."""
+    items.sort(key=lambda item: dealing.rank(item.nodeid))
 
 
 @dataclass
@@ -157,16 +169,9 @@ class Project:
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Command:
         """Start the real command as a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "runner", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Command(arguments, self.folder, {**os.environ, **self.environ})
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -24,20 +25,7 @@ def environment(requirements: Path) -> Path:
     """
     name = requirements.stem
     stamp = f"{sys.version_info[:2]} {requirements.read_text('utf-8')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orchestra-blueprints"
-    made = cache / f"{name}-{hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()}"
-    if not made.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
-        try:
-            _install(making, requirements)
-            with contextlib.suppress(OSError):  # another process was first
-                making.rename(made)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise NotInstalled(f"{name} cannot be installed: {error}") from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return made / "bin" / "python"
+    return _made(name, stamp, lambda making: _install(making, requirements)) / "bin" / "python"
 
 
 def modules(manifest: Path) -> tuple[str, Path]:
@@ -49,23 +37,35 @@ def modules(manifest: Path) -> tuple[str, Path]:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise NotInstalled("node and npm are not on the path")
-    stamp = hashlib.blake2b(manifest.read_bytes(), digest_size=8).hexdigest()
+
+    def install(making: Path) -> None:
+        shutil.copy(manifest, making / "package.json")
+        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
+        subprocess.run(command, check=True, capture_output=True, timeout=600, cwd=making)
+
+    return node, _made(manifest.stem, manifest.read_text("utf-8"), install)
+
+
+def _made(name: str, stamp: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder of an environment; of several processes that want it, one makes it and the others wait."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orchestra-blueprints"
-    made = cache / f"{manifest.stem}-{stamp}"
-    if not made.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+    made = cache / f"{name}-{hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()}"
+    if made.exists():
+        return made
+    cache.mkdir(parents=True, exist_ok=True)
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made.exists():
+            return made
         making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
         try:
-            shutil.copy(manifest, making / "package.json")
-            command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
-            subprocess.run(command, check=True, capture_output=True, timeout=600, cwd=making)
-            with contextlib.suppress(OSError):  # another process was first
-                making.rename(made)
+            make(making)
+            making.rename(made)
         except (OSError, subprocess.SubprocessError) as error:
-            raise NotInstalled(f"{manifest.stem} cannot be installed: {error}") from error
+            raise NotInstalled(f"{name} cannot be installed: {error}") from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    return node, made
+    return made
 
 
 def _install(folder: Path, requirements: Path) -> None:
@@ -74,7 +74,7 @@ def _install(folder: Path, requirements: Path) -> None:
     if uv is not None:
         commands = [
             [uv, "venv", "-q", "--allow-existing", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "-q", "--python", python, "-r", str(requirements)],
+            [uv, "pip", "install", "-q", "--compile-bytecode", "--python", python, "-r", str(requirements)],
         ]
     else:
         commands = [

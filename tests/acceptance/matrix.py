@@ -12,21 +12,22 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 import duckdb
 
 from connectors.testing.server import PostgresServer
 from runner.crash import POINTS, VARIABLE
+from tests.processes import Command
 
 if TYPE_CHECKING:
     from tests.servers import FakeBigQuery, FakeSnowflake
@@ -100,6 +101,13 @@ def sample() -> list[Cell]:
     return [cell for cell in chosen if not cell.absent]
 
 
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stderr: str
+
+
 @dataclass
 class Bench:
     """A folder and a database of one cell, copied from what its first run made."""
@@ -133,21 +141,15 @@ class Bench:
 
         return asyncio.run(run())
 
-    def backfill(self, crash: str | None = None) -> subprocess.CompletedProcess[str]:
+    def backfill(self, crash: str | None = None) -> Done:
         environ = {**os.environ, "SOURCE_DSN": self.dsn}
         environ.pop(VARIABLE, None)
         if crash is not None:
             environ[VARIABLE] = crash
         verify = "counts" if self.cell.destination in _COUNTED else "hash"
-        return subprocess.run(
-            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", verify, "--quiet"],
-            cwd=self.folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-        )
+        process = Command(["backfill", "job.yml", "--verify", verify, "--quiet"], self.folder, environ)
+        _, said = process.communicate(timeout=90)
+        return Done(process.wait(), said)
 
     def change(self, step: int) -> None:
         """Change the source as the mode is able to follow."""
@@ -189,13 +191,13 @@ class Matrix:
     """Runs cells on one server.
 
     Args:
+        emulator: Returns the running emulator of a destination.
         folder: Where the cells' folders go.
     """
 
-    def __init__(self, server: PostgresServer, snowflake: FakeSnowflake, bigquery: FakeBigQuery, folder: Path) -> None:
+    def __init__(self, server: PostgresServer, emulator: Callable[[str], Any], folder: Path) -> None:
         self._server = server
-        self._snowflake = snowflake
-        self._bigquery = bigquery
+        self._emulator = emulator
         self._folder = folder
         self._made: dict[tuple[str, str], Bench] = {}
 
@@ -282,10 +284,10 @@ class Matrix:
         cursor = ", cursor: at" if cell.mode in ("append", "incremental") else ""
         destination = _SPECS.get(cell.destination)
         if destination is None:
-            if cell.destination == "snowflake":
-                bench.emulator, bench.warehouse = self._snowflake, self._snowflake.make_database(alone=True)
-            else:
-                bench.emulator, bench.warehouse = self._bigquery, self._bigquery.make_project()
+            emulator = self._emulator(cell.destination)
+            alone = cell.destination == "snowflake"
+            bench.emulator = emulator
+            bench.warehouse = emulator.make_database(alone=True) if alone else emulator.make_project()
             options = {**bench.emulator.options(bench.warehouse), "type": cell.destination, "dataset": "raw"}
             destination = json.dumps(options)
         (folder / "job.yml").write_text(
@@ -359,7 +361,8 @@ def main() -> int:
         fake_bigquery() as bigquery,
         tempfile.TemporaryDirectory() as folder,
     ):
-        matrix = Matrix(server, snowflake, bigquery, Path(folder))
+        emulators = {"snowflake": snowflake, "bigquery": bigquery}
+        matrix = Matrix(server, emulators.__getitem__, Path(folder))
         for to in DESTINATIONS:
             for mode in MODES:
                 needed = to not in _EMULATED and any(cell.destination == to for cell in wanted)

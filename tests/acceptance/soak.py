@@ -9,10 +9,8 @@ import argparse
 import asyncio
 import os
 import random
-import resource
 import secrets
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +27,7 @@ import duckdb
 from connectors.testing.server import PostgresServer
 from runner.clock import OFFSET
 from runner.crash import POINTS, VARIABLE
+from tests.processes import Command
 
 _SCHEMA = """
 create table wide (id int primary key, a text, b text, n numeric(12, 3));
@@ -224,23 +223,11 @@ class Soak:
         server.start()
         self.done["servers killed"] += 1
 
-    def _start(self, environ: dict[str, str], *, disk: int | None = None) -> subprocess.Popen[str]:
-        def limit() -> None:
-            if disk is not None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
-
+    def _start(self, environ: dict[str, str], *, disk: int | None = None) -> Command:
         clean = {name: value for name, value in os.environ.items() if name not in (VARIABLE, OFFSET)}
         dsns = {"SOURCE_DSN": self.source.dsn(), "TARGET_DSN": self.target.dsn() if self.target else ""}
-        return subprocess.Popen(
-            [sys.executable, "-m", "runner", "backfill", "job.yml", "--verify", "hash", "--quiet"],
-            cwd=self.folder,
-            env={**clean, **dsns, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-        )
+        arguments = ["backfill", "job.yml", "--verify", "hash", "--quiet"]
+        return Command(arguments, self.folder, {**clean, **dsns, **environ}, disk=disk)
 
     def _settle(self) -> list[str]:
         """Let runs come to an end on a source at rest; return what differs."""

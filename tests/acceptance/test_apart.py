@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +13,7 @@ import pytest
 
 from connectors.testing.server import PostgresServer
 from tests.conftest import Cli, Database, Project
+from tests.processes import Command
 
 if TYPE_CHECKING:
     from tests.servers import Moto
@@ -76,17 +74,9 @@ def test_a_hundred_tasks_at_once_lose_no_mark(
     assert json.loads(answer.out.splitlines()[-1])["rows"] == 0
 
 
-def _start(project: Project, number: int) -> subprocess.Popen[str]:
+def _start(project: Project, number: int) -> Command:
     container = str(project.folder / f"container-{number}")
-    command = ["task", "job.yml", "--table", f"public.t{number}", "--state-dir", container, "--quiet"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", *command],
-        cwd=project.folder,
-        env={**os.environ, **project.environ},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return project.start("task", "job.yml", "--table", f"public.t{number}", "--state-dir", container, "--quiet")
 
 
 def _rows(folder: Path, number: int) -> tuple[int, int]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from connectors.testing.server import PostgresServer
 from tests.acceptance.matrix import Cell, Matrix, check, sample
-
-if TYPE_CHECKING:
-    from tests.servers import FakeBigQuery, FakeSnowflake
 
 _ROOT = Path(__file__).parents[2]
 
@@ -25,13 +22,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def matrix(
-    server: PostgresServer,
-    snowflake_server: FakeSnowflake,
-    bigquery_server: FakeBigQuery,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Matrix:
-    return Matrix(server, snowflake_server, bigquery_server, tmp_path_factory.mktemp("matrix"))
+def matrix(server: PostgresServer, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    def emulator(destination: str) -> Any:
+        return request.getfixturevalue(f"{destination}_server")
+
+    return Matrix(server, emulator, tmp_path_factory.mktemp("matrix"))
 
 
 @pytest.mark.parametrize("cell", sample(), ids=lambda cell: f"{cell.point}-{cell.mode}-{cell.destination}")

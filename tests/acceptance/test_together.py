@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 from runner import __version__, backfill
 from runner.crash import VARIABLE
 from tests.conftest import Cli, Database, Project
+from tests.processes import Command
 
 _FILL = """
 create table whole (id int primary key, v text);
@@ -67,7 +67,7 @@ class Place:
     destination: str
     tables: dict[str, str] = field(default_factory=dict)
     chunk_rows: int = 1000
-    children: list[subprocess.Popen[str]] = field(default_factory=list)
+    children: list[Command] = field(default_factory=list)
 
     def job(self, tables: dict[str, str] | None = None) -> None:
         """Write the job file; tables are given by name, with what the job says of them."""
@@ -79,7 +79,7 @@ class Place:
             f"destination: {_SPECS[self.destination]}\nlimits: {{{limits}}}\ntables:\n{lines}"
         )
 
-    def start(self, *arguments: str, state: str = ".runner", crash: str = "") -> subprocess.Popen[str]:
+    def start(self, *arguments: str, state: str = ".runner", crash: str = "") -> Command:
         self.project.environ[VARIABLE] = crash
         process = self.project.start(*arguments, "--state-dir", state)
         del self.project.environ[VARIABLE]
@@ -174,7 +174,7 @@ def place(request: pytest.FixtureRequest, project: Project, database: Database) 
             child.communicate()
 
 
-def _ended(*processes: subprocess.Popen[str], seconds: float = 100.0) -> list[int]:
+def _ended(*processes: Command, seconds: float = 100.0) -> list[int]:
     """Return the exit codes."""
     codes = []
     deadline = time.monotonic() + seconds
@@ -280,7 +280,7 @@ def test_two_who_wait_do_not_wait_for_each_other(place: Place, cli: Cli) -> None
         sql = f"select 1 from pg_stat_activity where query like '%\\_runner\\_leases%' and {at_rest}"
         return len(place.rows(sql)) >= processes
 
-    def stopped(process: subprocess.Popen[str]) -> bool:
+    def stopped(process: Command) -> bool:
         """Stop it, if it holds no lock inside the destination."""
         process.send_signal(signal.SIGSTOP)
         rests = asked(1)

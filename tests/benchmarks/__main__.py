@@ -19,7 +19,7 @@ import duckdb
 
 from connectors.testing.server import PostgresServer
 from runner.testing.proxy import Fault, FaultProxy
-from tests.benchmarks import datasets, equality, rest, results
+from tests.benchmarks import datasets, equality, rest, results, sensors
 from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.contenders import Contender, Ours, Work
 from tests.benchmarks.measure import SETTINGS, Failed, Measured, run
@@ -132,11 +132,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="scale factor 0.1, one round, the short list of cases")
     parser.add_argument("--scale", type=float, help="TPC-H's scale factor; 1 by default")
     parser.add_argument("--rounds", type=int, help="rounds after the warm-up; 3 by default")
-    parser.add_argument("--only", action="append", default=[], help="this case, or rest alone; may be given again")
+    parser.add_argument(
+        "--only", action="append", default=[], help="this case, or rest or sensors alone; may be given again"
+    )
     parser.add_argument("--without", action="append", default=[], help="leave this contender out; may be given again")
     parser.add_argument("--record", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="where bench.json and section.md go")
     asked = parser.parse_args(arguments)
+    if asked.only == ["sensors"]:
+        peers = "airflow" not in asked.without
+        return sensors.bench(quick=asked.quick, peers=peers, record=asked.record, folder=asked.out)
     if asked.only == ["rest"]:
         return rest.bench(asked.scale or (0.1 if asked.quick else 1.0), peers="dlt" not in asked.without)
     scale = asked.scale or (0.1 if asked.quick else 1.0)

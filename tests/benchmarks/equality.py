@@ -10,7 +10,7 @@ import asyncpg
 import duckdb
 import pyarrow as pa
 
-from connectors.postgres import PostgresSource
+from connectors.postgres.source import PostgresSource
 from runner.naming import quote
 from runner.rowhash import DUCKDB, POSTGRES, Dialect, Digest, Field, Fingerprint, by_prefix, total
 from runner.source import Table

@@ -71,7 +71,7 @@ def run(
     """
     said = folder / "said.log"
     log = server.data.with_name(f"{server.data.name}.log")
-    offset, busy = log.stat().st_size, _server_cpu(server)
+    offset, busy = log.stat().st_size, server_cpu(server)
     began = time.perf_counter()
     with said.open("wb") as out:
         status, cpu, memory = started(command, folder=folder, environ=environ, out=out, limit=limit)
@@ -84,7 +84,7 @@ def run(
     return Measured(
         wall=wall,
         cpu=cpu,
-        server=_server_cpu(server) - busy,
+        server=server_cpu(server) - busy,
         memory=memory,
         longest=max((float(found) / 1000 for found in _DURATION.findall(written)), default=0.0),
         temporary=written.count("temporary file:"),
@@ -114,7 +114,7 @@ def started(
     return int(status), float(cpu), int(kilobytes) / 1024
 
 
-def _server_cpu(server: PostgresServer) -> float:
+def server_cpu(server: PostgresServer) -> float:
     """Return the CPU seconds of the server: those who have ended count as children of the postmaster."""
     postmaster = int((server.data / "postmaster.pid").read_text().splitlines()[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()

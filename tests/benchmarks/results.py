@@ -101,11 +101,17 @@ def write(found: Sequence[Found], *, scale: float, rounds: int, folder: Path, re
     ]
     for one in found:
         lines += [*table(one), ""]
+    keep(lines, folder=folder, name="section", record=record)
+
+
+def keep(lines: Sequence[str], *, folder: Path, name: str, record: bool) -> None:
+    """Write a section into the folder; put it into RESULTS.md too, in the place of one of equal title."""
     section = "\n".join(lines).rstrip() + "\n"
-    (folder / "section.md").write_text(section)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(section)
     if record:
         before = RECORD.read_text().split("\n## ")
-        kept = [one for one in before[1:] if not one.startswith(lines[0].removeprefix("## "))]
+        kept = [one for one in before[1:] if not one.startswith(lines[0].removeprefix("## ") + "\n")]
         RECORD.write_text("\n## ".join([before[0], section.removeprefix("## "), *kept]).rstrip() + "\n")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncpg
 
-from connectors.postgres import PostgresSource
+from connectors.postgres.source import PostgresSource
 from connectors.testing.server import PostgresServer
 from runner.executor import LocalExecutor
 from runner.limits import Budget

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from tests.servers import FakeBigQuery
 
 pytest_plugins = ("tests.servers",)
-pytestmark = [
-    pytest.mark.xdist_group("bigquery"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 _ORDERS = """
 create table orders (id int primary key, note text, amount numeric(12, 2), big numeric(38, 9), at timestamptz not null,

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from connectors.dltsource import DltSource
-from connectors.postgres import PostgresSource
+from connectors.postgres.source import PostgresSource
 from connectors.rest import RestSource
 from connectors.testing.rest import RestDouble
 from runner.source import Source

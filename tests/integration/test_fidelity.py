@@ -20,9 +20,6 @@ from connectors.testing.server import PostgresServer
 PAGE = Path(__file__).parents[2] / "connectors" / "FIDELITY.md"
 PLACES = ("DuckDB", "PostgreSQL", "Parquet")
 
-# All of them look at the same three backfills.
-pytestmark = pytest.mark.xdist_group("fidelity")
-
 
 @pytest.fixture(scope="module")
 def findings(server: PostgresServer) -> Findings:

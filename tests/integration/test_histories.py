@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ from hypothesis import strategies as st
 
 from connectors.testing.server import PostgresServer
 from runner.crash import POINTS, VARIABLE
+from tests.processes import Command
 
 Row = tuple[Any, ...]
 Step = tuple[Any, ...]
@@ -95,67 +92,11 @@ _SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-# One process that has imported everything forks for each run: a real process dies, and starts in no time.
-_FORGE = """
-import json, os, sys
-import asyncpg, duckdb, psycopg2, pyarrow.parquet, rich.markup, typer, uvloop
-import connectors.postgres, runner.crash, runner.report, runner.writers.duckdb, runner.writers.postgres
-import runner.commands.assembly, runner.commands.backfill, runner.commands.screen, runner.commands.summary
-from runner.cli import main
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.chdir(order["folder"])
-        said = os.open("said.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(said, 1), os.dup2(said, 2)
-        runner.crash._armed = order["crash"]
-        code = main(order["arguments"])
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)
-    print(order["number"], os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Forge:
-    """Runs the command in processes of their own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._number = 0
-
-    def run(self, folder: Path, *arguments: str, crash: str | None = None) -> int:
-        self._number += 1
-        order = {"folder": str(folder), "arguments": list(arguments), "crash": crash, "number": self._number}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        while True:
-            number, code = self._process.stdout.readline().split()
-            if int(number) == self._number:  # a test that ran out of time left an answer behind
-                return int(code)
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    environ = {name: value for name, value in os.environ.items() if name not in (VARIABLE, "RUNNER_STATE_DIR")}
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", _FORGE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environ,
-    ) as process:
-        yield Forge(process)
-        process.kill()
-
 
 class World:
     """A source, a destination, and what is known of them while a history is played."""
 
-    def __init__(self, server: PostgresServer, forge: Forge, folder: Path, destination: str) -> None:
-        self._forge = forge
+    def __init__(self, server: PostgresServer, folder: Path, destination: str) -> None:
         self._folder = folder
         self._destination = destination
         self._name = f"h_{os.urandom(6).hex()}"
@@ -186,6 +127,13 @@ class World:
         self._here.close()
         self._ask(self._admin, f"drop database {self._name} with (force)")
         self._admin.close()
+
+    def _backfill(self, *options: str, crash: str | None = None) -> int:
+        environ = {name: value for name, value in os.environ.items() if name not in (VARIABLE, "RUNNER_STATE_DIR")}
+        environ |= {VARIABLE: crash} if crash else {}
+        process = Command(["backfill", "job.yml", *options], self._folder, environ)
+        _, self._said = process.communicate()
+        return process.wait()
 
     def _ask(self, connection: Any, sql: str) -> list[Row]:
         with connection.cursor() as cursor:
@@ -253,28 +201,25 @@ class World:
             self._ask(self._here, f"truncate {table}" if truncated else f"vacuum full {table}")
 
     def _run(self, verify: str) -> None:
-        code = self._forge.run(self._folder, "backfill", "job.yml", "--verify", verify)
-        assert code == 0, self._said()
+        code = self._backfill("--verify", verify)
+        assert code == 0, self._said
         resumed, self._killed = self._killed, False
         if not resumed:
             self.compare()
 
     def _kill(self, point: str, table: str, count: int, refresh: bool) -> None:
-        arguments = ["backfill", "job.yml", *(["--full-refresh", "--yes"] if refresh and count == 1 else [])]
-        code = self._forge.run(self._folder, *arguments, crash=f"{point}@public.{table}:{count}")
-        assert code in (-9, 0), self._said()
-        self._killed = self._killed or code == -9 or len(arguments) > 2
-        if len(arguments) > 2:
+        anew = ["--full-refresh", "--yes"] if refresh and count == 1 else []
+        code = self._backfill(*anew, crash=f"{point}@public.{table}:{count}")
+        assert code in (-9, 0), self._said
+        self._killed = self._killed or code == -9 or bool(anew)
+        if anew:
             self._pictures.clear()
 
     def _refresh(self) -> None:
-        code = self._forge.run(self._folder, "backfill", "job.yml", "--full-refresh", "--yes")
-        assert code == 0, self._said()
+        code = self._backfill("--full-refresh", "--yes")
+        assert code == 0, self._said
         self._killed = True  # it may have gone on with a refresh that was killed; a plain run may be waiting, too
         self._pictures.clear()
-
-    def _said(self) -> str:
-        return (self._folder / "said.txt").read_text()
 
     # What must be true.
 
@@ -287,7 +232,7 @@ class World:
             lost, extra = here - there, there - here
             if table == "added" and self._held:
                 lost.clear()  # what was written after the oldest transaction at work began comes when that ends
-            assert (lost, extra) == (Counter(), Counter()), f"{table}: lost {lost}, too many {extra}; {self._said()}"
+            assert (lost, extra) == (Counter(), Counter()), f"{table}: lost {lost}, too many {extra}; {self._said}"
         for number in (*range(1, 13), *range(131, 137)):
             found = self._ask(self._here, f"select v from versions where id = {number}")
             seen = self._pictures[number]
@@ -335,11 +280,9 @@ def _connect(dsn: str, *, autocommit: bool = True) -> Any:
 @example([("hold", "merged", 1, 0, 0), ("write", "merged", 2, 0, 2), ("run", "source"), ("write", "merged", 3, 0, 3),
           ("kill", "swap", "merged", 1, False), ("write", "merged", 200, 1, 0)])  # fmt: skip
 @given(history=_history)
-def test_what_is_promised_is_followed(
-    server: PostgresServer, forge: Forge, destination: str, history: list[Step]
-) -> None:
+def test_what_is_promised_is_followed(server: PostgresServer, destination: str, history: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(server, forge, Path(folder), destination)
+        world = World(server, Path(folder), destination)
         try:
             for step in history:
                 world.play(step)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.servers",)
 pytestmark = [
-    pytest.mark.xdist_group("snowflake"),
     # The driver's own, of its next version.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:snowflake"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

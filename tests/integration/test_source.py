@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connectors.postgres import PostgresSource
+from connectors.postgres.source import PostgresSource
 from runner.errors import TableChanged
 from runner.source import Chunk, Scan, Session, Table, Window
 from tests.conftest import Database

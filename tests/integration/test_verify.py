@@ -10,13 +10,15 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio
 import duckdb
 import pyarrow as pa
 import pytest
 
 from connectors.postgres.decode import Decoder
 from connectors.testing.server import PostgresServer
-from runner.load import ChunkLoad
+from runner.load import ChunkLoad, TableWork
+from runner.loader import Loader
 from runner.rowhash import DUCKDB, POSTGRES, Digest, Field, Slice, by_prefix, total
 from runner.writers.duckdb import DuckDBWriter
 from runner.writers.postgres import PostgresWriter
@@ -276,6 +278,27 @@ def test_rows_that_a_second_look_refused_are_not_published_by_the_next_run(
     assert project.query("select count(*) from raw.keys_read where n <> 7 * id") == [(0,)]
 
 
+def _together(monkeypatch: pytest.MonkeyPatch, names: set[str]) -> None:
+    """Hold the first package back until every table has work in it."""
+    load, package = Loader.load, Loader._package
+    arrived: set[str] = set()
+    complete = anyio.Event()
+
+    async def noted(loader: Loader, work: TableWork) -> Any:
+        arrived.add(work.target.name)
+        if arrived >= names:
+            complete.set()
+        return await load(loader, work)
+
+    async def filled(loader: Loader, first: Any) -> None:
+        with anyio.fail_after(60):
+            await complete.wait()
+        await package(loader, first)
+
+    monkeypatch.setattr(Loader, "load", noted)
+    monkeypatch.setattr(Loader, "_package", filled)
+
+
 def test_a_small_table_that_is_corrupted_again_and_again_fails_alone(
     source: Database, project: Project, cli: Cli, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,11 +321,11 @@ def test_a_small_table_that_is_corrupted_again_and_again_fails_alone(
     monkeypatch.setattr("runner.writers.transactional._SMALL_BYTES", 2**20)
     monkeypatch.setattr(_WRITERS[kind], "copy", corrupted)
     monkeypatch.setattr(_WRITERS[kind], "_transaction", noted)
-    monkeypatch.setattr("runner.loader._LINGER_SECONDS", 2.0)  # a setting: so that packages fill
+    _together(monkeypatch, set(names))
     answer = cli("backfill", "job.yml", "--verify", "hash", "--json")
     assert (answer.code, list(_failed(answer))) == (1, ["whole_c"])
     assert "1 changed row (columns n): id=7" in _failed(answer)["whole_c"]
-    assert any("whole_c" in together and len(together) > 1 for together in transactions)
+    assert any("whole_c" in works and len(works) > 1 for works in transactions)
     right = set(names) - {"whole_c"}
     assert {row[0] for row in _read(kind, project, source, "select table_name from raw._runner_state")} == right
     assert all(_read(kind, project, source, f"select count(*) from raw.{name}") == [(150,)] for name in right)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import os
 import socket
 import subprocess
@@ -12,12 +15,13 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from tests.environments import NotInstalled, environment
+from tests.environments import NotInstalled, environment, modules
 
 _START_SECONDS = 30.0
 # It ends with its standard input, which nobody but us holds open: so it ends when we do, however that is.
@@ -30,6 +34,13 @@ threading.Thread(target=follow, daemon=True).start()
 from moto.server import main
 main(sys.argv[1:])
 """
+_NODE_SERVER = """
+process.stdin.resume().on('end', () => process.exit());
+const [main, ...flags] = process.argv.slice(1);
+process.argv = [process.argv[0], main, ...flags];
+require(main);
+"""
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,32 @@ class Moto:
         request = urllib.request.Request(f"{self.url}/{path}", data=body, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=10):
             pass
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """Microsoft's emulator of Azure Blob Storage; the account and its key are those of its documentation."""
+
+    url: str
+    account: str = "devstoreaccount1"
+    key: str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+    def options(self) -> dict[str, object]:
+        """Return the keys of a place in it."""
+        return {"endpoint": self.url, "allow_http": True, "account_name": self.account, "account_key": self.key}
+
+    def make_container(self, name: str) -> str:
+        """Make a container and return its name (REST API reference, "Create Container" and "Authorize with Shared Key")."""
+        when = formatdate(usegmt=True)
+        headers = {"x-ms-date": when, "x-ms-version": "2023-11-03"}
+        lines = [f"{name}:{value}" for name, value in headers.items()]
+        resource = f"/{self.account}/{self.account}/{name}\nrestype:container"
+        signed = "\n".join(["PUT", *[""] * 11, *lines, resource])
+        digest = hmac.new(base64.b64decode(self.key), signed.encode(), hashlib.sha256).digest()
+        headers["Authorization"] = f"SharedKey {self.account}:{base64.b64encode(digest).decode()}"
+        url = f"{self.url}/{name}?restype=container"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="PUT"), timeout=10):
+            return name
 
 
 @dataclass(frozen=True)
@@ -122,20 +159,31 @@ class FakeBigQuery:
         return found
 
 
-@contextlib.contextmanager
-def _serving(requirements: str, command: Callable[[int], Sequence[str | Path]], path: str = "") -> Iterator[int]:
-    """Run a server in its own environment on a free port of the loopback, which is yielded."""
+def _installed(requirements: str, how: Callable[[Path], FoundT]) -> FoundT:
+    """Return what an environment holds; without one the tests that need it are skipped, except in CI."""
     try:
-        python = environment(Path(__file__).with_name(requirements))
+        return how(Path(__file__).with_name(requirements))
     except NotInstalled as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def _serving(requirements: str, command: Callable[[int], Sequence[str | Path]], path: str = "") -> Iterator[int]:
+    """Run a server in its own environment on a free port of the loopback, which is yielded."""
+    python = _installed(requirements, environment)
+    with _running(requirements, lambda port: [python, *command(port)], path) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _running(name: str, command: Callable[[int], Sequence[str | Path]], path: str) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [python, *command(port)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        list(command(port)), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + _START_SECONDS
@@ -147,7 +195,7 @@ def _serving(requirements: str, command: Callable[[int], Sequence[str | Path]], 
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"the server of {requirements} did not start")
+                    pytest.fail(f"the server of {name} did not start")
                 time.sleep(0.05)
         yield port
     finally:
@@ -160,6 +208,20 @@ def moto() -> Iterator[Moto]:
     """Run moto's server on a free port of the loopback."""
     with _serving("moto.txt", lambda port: ["-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)], "moto-api/") as port:
         yield Moto(f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def azurite() -> Iterator[Azurite]:
+    """Run Azurite's blob service on a free port of the loopback."""
+    node, folder = _installed("azurite.json", modules)
+    main = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+
+    def command(port: int) -> list[str]:
+        flags = ["--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--blobHost"]
+        return [node, "-e", _NODE_SERVER, "--", str(main), *flags, "127.0.0.1", "--blobPort", str(port)]
+
+    with _running("azurite.json", command, "devstoreaccount1") as port:
+        yield Azurite(f"http://127.0.0.1:{port}/devstoreaccount1")
 
 
 @contextlib.contextmanager
@@ -182,6 +244,13 @@ def fake_bigquery() -> Iterator[FakeBigQuery]:
 def s3_server() -> Iterator[Moto]:
     """An emulator of S3 for the whole session."""
     with moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[Azurite]:
+    """Microsoft's emulator of Azure Blob Storage for the whole session."""
+    with azurite() as server:
         yield server
 
 

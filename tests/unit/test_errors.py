@@ -74,10 +74,13 @@ def test_exit_codes(base, code):
 
 def test_what_a_retry_can_help():
     assert {name for name, found in CLASSES.items() if found.retriable} == {
+        "SourceBusy",
         "SourceDown",
         "SnapshotLost",
         "Throttled",
         "StatementTooLong",
+        "PollTimedOut",
+        "NotDelivered",
         "DestinationDown",
         "DestinationBusy",
         "SpoolFull",

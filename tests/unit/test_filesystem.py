@@ -764,6 +764,7 @@ def test_errors_of_a_store_have_names(s3: Lake, s3_server: Moto) -> None:
         ("PUT http://169.254.169.254/latest/api/token - HTTP error", CredentialsRejected),
         ("Server returned error status code: 507: <Code>XMinioStorageFull</Code>", DiskFull),
         ("Server returned error status code: 503 - try later", Unreachable),
+        ("Server returned error status code: 503: <Code>SlowDown</Code>", Unreachable),
         ("Server returned error status code: 400: <Code>InvalidRequest</Code>", DestinationError),
     ],
 )

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from runner.errors import DiskFull, LedgerDamaged
-from runner.ledger import Ledger, LedgerReader, Statement, delete, insert, update
+from runner.journal import Statement, delete, insert, update
+from runner.ledger import Ledger, LedgerReader
 
 RUN = {
     "run": "r1",
@@ -139,7 +140,7 @@ async def test_it_outlives_the_process(tmp_path):
     path = tmp_path / "ledger.sqlite"
     program = (
         "import asyncio, os, signal, pathlib, sys\n"
-        "from runner.ledger import Ledger, Statement\n"
+        "from runner.journal import Statement\nfrom runner.ledger import Ledger\n"
         "async def main():\n"
         "    ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
         "    await ledger.write(Statement(\"insert into attempts values ('1', 't', null, 1, 0.5, 'e', 'm')\"))\n"
@@ -226,5 +227,5 @@ async def test_a_folder_of_any_name(tmp_path, folder):
 
 
 def test_the_modules_it_needs_are_imported_by_itself():
-    program = "import runner.ledger as ledger; ledger.anyio.lowlevel.current_token; ledger.anyio.from_thread.run_sync"
+    program = "import runner.journal, anyio; anyio.lowlevel.current_token; anyio.from_thread.run_sync"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -14,7 +14,8 @@ import pytest
 
 from runner import secrets
 from runner.errors import LedgerDamaged
-from runner.ledger import Ledger, insert
+from runner.journal import insert
+from runner.ledger import Ledger
 from runner.report import render, write_report
 from runner.runs import RunFolder
 

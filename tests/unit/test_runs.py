@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Busy, UsageError
-from runner.ledger import Ledger, insert
+from runner.journal import insert
+from runner.ledger import Ledger
 from runner.runs import RunFolder, StateFolder, is_unfinished, project_root, state_dir
 
 NOW = datetime(2024, 3, 1, 12, 0, 5, tzinfo=UTC)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.schemas import _apart, json_schemas, main
+from runner.schemas import apart, json_schemas, write
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,13 @@ def test_aliases_and_strictness(schemas):
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("SourceSpec", ["dlt", "hubspot", "linear", "odata", "postgres", "rest", "salesforce", "sap", "sheets"]),
+        (
+            "SourceSpec",
+            [
+                *["dlt", "duckdb", "hubspot", "linear", "odata", "postgres", "rest", "salesforce", "sap", "sheets"],
+                "snowflake",
+            ],
+        ),
         (
             "DestinationSpec",
             ["bigquery", "databricks", "duckdb", "fabric", "filesystem", "motherduck", "postgres", "snowflake"],
@@ -45,18 +51,18 @@ def test_installed_plug_ins_are_alternatives(schemas, name, kinds):
 
 def test_check_tells_what_is_out_of_date(tmp_path, capsys):
     folder = str(tmp_path)
-    assert main([folder, "--check"]) == 1
+    assert write(json_schemas(), [folder, "--check"]) == 1
     assert "job.schema.json" in capsys.readouterr().err
-    assert main([folder]) == 0
-    assert main([folder, "--check"]) == 0
+    assert write(json_schemas(), [folder]) == 0
+    assert write(json_schemas(), [folder, "--check"]) == 0
     (tmp_path / "job.schema.json").write_text("{}\n")
-    assert main([folder, "--check"]) == 1
+    assert write(json_schemas(), [folder, "--check"]) == 1
 
 
 def test_definitions_of_one_name_in_two_plug_ins_stay_apart() -> None:
     taken = {"Client": {"type": "object"}, "Same": {"type": "string"}}
     own = {"$ref": "#/$defs/Client", "$defs": {"Client": {"type": "array"}, "Same": {"type": "string"}}}
-    assert _apart(own, taken, "rest") == {
+    assert apart(own, taken, "rest") == {
         "$ref": "#/$defs/rest.Client",
         "$defs": {"rest.Client": {"type": "array"}, "Same": {"type": "string"}},
     }

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from runner.source import Column, Scan, Table, Window, fingerprint, make_chunk
+from runner.naming import fingerprint
+from runner.source import Column, Scan, Table, Window, make_chunk
 
 COLUMNS = (Column("id", pa.int64(), False, "bigint"), Column("a", pa.string(), native="text"))
 TABLE = Table("s", "t", COLUMNS, rows=10, bytes=100)
