@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 from pydantic import Field, field_validator
 
-from orchestra.client import LONGEST_WINDOW, OrchestraClient, connected, is_id
+from orchestra.client import OrchestraClient, connected, is_id
 from orchestra.definitions import InputUses, Verdict
 from orchestra.models import PipelineRun, Start
+from orchestra.transport import LONGEST_WINDOW
 from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,

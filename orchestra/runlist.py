@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from orchestra.client import LONGEST_WINDOW, OrchestraClient
+from orchestra.client import OrchestraClient
 from orchestra.models import UNFINISHED, PipelineRun
+from orchestra.transport import LONGEST_WINDOW
 
 # Runs may begin by a clock that is ahead of ours.
 _AHEAD = timedelta(minutes=5)

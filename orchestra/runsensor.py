@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from orchestra.client import LONGEST_WINDOW, connected, is_id
+from orchestra.client import connected, is_id
 from orchestra.models import PipelineRun
 from orchestra.runlist import RunList, Runs
+from orchestra.transport import LONGEST_WINDOW
 from orchestra.workspace import Workspace
 from runner.errors import RequestRefused, UsageError
 from sensors.room import Room
