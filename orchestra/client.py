@@ -23,6 +23,7 @@ from orchestra.transport import Transport
 from orchestra.workspace import Workspace
 from runner.clock import Clock
 from runner.errors import DeliveryError, NotDelivered, RequestRefused
+from runner.job import Limits
 from runner.limits import SourceLimits
 from sensors.room import Room
 
@@ -133,6 +134,22 @@ class OrchestraClient:
         """Return what is known of a run of any age: its status, its pipeline; None where there is none."""
         reply = await self.transport.read(f"pipeline_runs/{_quoted(run)}/status", {}, missing=True)
         return None if reply is None else _model(PipelineRun, reply.data, reply)
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    workspace: Workspace, clock: Clock, limits: Limits | None = None, **more: Any
+) -> AsyncIterator[OrchestraClient]:
+    """Open a client of its own for a command.
+
+    Args:
+        limits: At most so many requests at once and so many a second; 8 at once by default.
+        more: Keys of Transport: time-outs, retries.
+    """
+    shared = SourceLimits.of(limits or Limits(), clock)
+    shared.each = True
+    async with OrchestraClient(workspace, clock, shared, **more) as client:
+        yield client
 
 
 async def connected(room: Room, workspace: Workspace, **more: Any) -> OrchestraClient:

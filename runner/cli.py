@@ -24,9 +24,15 @@ SUMMARIES = {
     "runs": "List the runs of this machine.",
     "show": "Show one run: its tables, chunks and errors.",
     "report": "Write the report of a run: one self-contained HTML page.",
+    "orchestra generate": "Write the production pipeline of a job.",
+    "orchestra check": "Fail where a committed pipeline is not what its job file generates.",
+    "orchestra validate": "Check pipelines: each mistake with its file, line and column.",
+    "orchestra trigger": "Start many pipelines, in many workspaces, over ranges too; follow them.",
+    "orchestra metadata": "Load runs, tasks, operations and assets of a workspace into a destination.",
+    "orchestra alerts": "Tell about failures of dbt: live from a task's log, or from run_results.json.",
 }
 _HELP = """\
-Usage: runner COMMAND [OPTIONS]
+Usage: runner {group}COMMAND [OPTIONS]
 
 Move tables into a warehouse: bounded, retried, resumable in mid-table, proved complete.
 
@@ -50,24 +56,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(sys.stdout, f"runner {__version__}\n")
         return 0
     points = {point.name: point for point in entry_points(group="runner.commands")}
-    point = points.get(arguments[0])
-    if point is None:
-        return _unknown(arguments[0], points)
-    return _run(point, arguments[1:])
+    # A command of a group has two words: orchestra trigger.
+    for words in (2, 1):
+        point = points.get(" ".join(arguments[:words]))
+        if point is not None:
+            return _run(point, arguments[words:])
+    group = {name for name in points if name.startswith(f"{arguments[0]} ")}
+    if not group:
+        return _unknown(arguments[0], {name.partition(" ")[0] for name in points})
+    if len(arguments) == 1 or arguments[1] in ("--help", "-h"):
+        _write(sys.stdout, _help(f"{arguments[0]} "))
+        return 0
+    return _unknown(arguments[1], {name.partition(" ")[2] for name in group}, f"{arguments[0]} ")
 
 
-def _help() -> str:
-    names = [*SUMMARIES, *sorted(p.name for p in entry_points(group="runner.commands") if p.name not in SUMMARIES)]
-    lines = [f"  {name:<10} {SUMMARIES.get(name, '(a plug-in)')}" for name in names]
-    return _HELP.format(commands="\n".join(lines))
+def _help(group: str = "") -> str:
+    """Return the help of everything, or of one group of commands."""
+    points = {point.name for point in entry_points(group="runner.commands")}
+    known = [*SUMMARIES, *sorted(points - set(SUMMARIES))]
+    names = [name for name in known if name in points and name.startswith(group)]
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {SUMMARIES.get(name, '(a plug-in)')}" for name in names]
+    return _HELP.format(group=group, commands="\n".join(lines))
 
 
-def _unknown(word: str, points: dict[str, EntryPoint]) -> int:
+def _unknown(word: str, known: set[str], group: str = "") -> int:
     from runner.document import nearest
 
-    near = nearest(word, points)
-    hint = f" Did you mean {near!r}?" if near else ""
-    _write(sys.stderr, f"error: there is no command {word!r}.{hint}\nRun `runner --help` for the list.\n")
+    near = nearest(word, sorted(known))
+    hint = f" Did you mean '{group}{near}'?" if near else ""
+    _write(sys.stderr, f"error: there is no command '{group}{word}'.{hint}\nRun `runner {group}--help` for the list.\n")
     return 2
 
 

@@ -20,6 +20,19 @@ from runner.plugins import Group, load_plugin, load_plugins, plugin_names
 from runner.secrets import remember
 
 _OF_THE_JOB = ("job", "dataset", "source", "limits", "retry")
+_YES, _NO = ("true", "1", "yes"), ("", "false", "0", "no", "none", "null")
+
+
+def asked_range(environ: Mapping[str, str]) -> tuple[str | None, str | None, bool]:
+    """Return SINCE, UNTIL and FULL_REFRESH: what an input of a pipeline that nobody filled in leaves empty.
+
+    Raises:
+        UsageError: FULL_REFRESH is neither true nor false.
+    """
+    refresh = environ.get("FULL_REFRESH", "").strip().lower()
+    if refresh not in (*_YES, *_NO):
+        raise UsageError(f"FULL_REFRESH is {refresh!r}.", guidance="Set it to true or false, or leave it empty.")
+    return environ.get("SINCE", "").strip() or None, environ.get("UNTIL", "").strip() or None, refresh in _YES
 
 
 def settle_task(

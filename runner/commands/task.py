@@ -30,18 +30,19 @@ def command(
     from runner.commands.assembly import run_job, state_folder
     from runner.commands.output import Output
     from runner.commands.summary import print_result
-    from runner.contract import settle_task
+    from runner.contract import asked_range, settle_task
     from runner.secrets import environment
     from runner.settling import Options
 
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
     settled, wanted = settle_task(job, table, env, environ, here)
+    set_since, set_until, set_refresh = asked_range(environ)
     asked = Options(
         only=(wanted,),
-        since=since,
-        until=until,
-        full_refresh=full_refresh,
+        since=since or set_since,
+        until=until or set_until,
+        full_refresh=full_refresh or set_refresh,
         verify=verify,
         yes=yes,
         profile=profile,

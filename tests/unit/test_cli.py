@@ -26,24 +26,40 @@ def install(monkeypatch, **commands) -> None:
 def test_help_lists_every_installed_command(arguments, capsys):
     assert cli.main(arguments) == 0
     text = capsys.readouterr().out
-    for point in entry_points(group="runner.commands"):
-        assert f"\n  {point.name} " in text
     for summary in cli.SUMMARIES.values():
         assert summary in text
+    for point in entry_points(group="runner.commands"):
+        assert f"\n  {point.name} " in text
+
+
+def test_a_group_of_commands_has_help_of_its_own(capsys):
+    for arguments in (["orchestra"], ["orchestra", "--help"]):
+        assert cli.main(arguments) == 0
+        text = capsys.readouterr().out
+        assert "runner orchestra COMMAND" in text
+        assert "\n  orchestra trigger " in text
+        assert "backfill" not in text
+
+
+def test_an_unknown_command_of_a_group(capsys):
+    assert cli.main(["orchestra", "triger"]) == 2
+    error = capsys.readouterr().err
+    assert "there is no command 'orchestra triger'. Did you mean 'orchestra trigger'?" in error
+    assert "runner orchestra --help" in error
 
 
 def test_summaries_are_of_the_commands_of_this_package():
     own = {
         point.name
         for point in entry_points(group="runner.commands")
-        if isinstance(point, EntryPoint) and point.value.startswith(("runner.", "sensors."))
+        if isinstance(point, EntryPoint) and point.value.startswith(("runner.", "sensors.", "orchestra."))
     }
     assert set(cli.SUMMARIES) == own
 
 
 @pytest.mark.parametrize("name", sorted(cli.SUMMARIES))
 def test_every_command_can_be_loaded_and_explains_itself(name, capsys):
-    assert cli.main([name, "--help"]) == 0
+    assert cli.main([*name.split(), "--help"]) == 0
     assert f"runner {name}" in capsys.readouterr().out
 
 
