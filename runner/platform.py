@@ -79,6 +79,10 @@ class Platform(Protocol):
         """
         ...
 
+    def listens(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether anybody wants to know how this process fares: the platform started it, or alerts are set up."""
+        ...
+
     async def begin(self, environ: Mapping[str, str]) -> Sequence[str]:
         """Tell the platform that the task is at work; returns as ``set_outputs`` does."""
         ...
