@@ -79,7 +79,9 @@ def test_inputs_that_nobody_filled_in_are_a_normal_run_and_others_a_range(
     empty = {"SINCE": "", "UNTIL": "", "FULL_REFRESH": "false", "TIMEOUT": ""}
     _contract(project, database, PARAMS='{"mode": "incremental", "cursor": "at"}', **empty)
     assert cli("task").code == 0
-    database.execute("update orders set v = 'changed' where id <= 10", "update orders set v = 'late', at = '2024-02-01'")
+    database.execute(
+        "update orders set v = 'changed' where id <= 10", "update orders set v = 'late', at = '2024-02-01'"
+    )
     project.environ |= {"SINCE": "2024-02-01", "UNTIL": "2024-03-01"}
     assert cli("task").code == 0
     assert database.rows("select count(*), count(distinct id) from raw.orders where v = 'late'") == [(3000, 3000)]
@@ -101,7 +103,13 @@ def test_inputs_that_nobody_filled_in_are_a_normal_run_and_others_a_range(
     ],
 )
 def test_what_could_not_start_is_told_in_the_words_that_are_printed(
-    database: Database, project: Project, cli: Cli, orchestra: OrchestraDouble, more: dict[str, str], code: int, says: str
+    database: Database,
+    project: Project,
+    cli: Cli,
+    orchestra: OrchestraDouble,
+    more: dict[str, str],
+    code: int,
+    says: str,
 ) -> None:
     database.execute(_TABLE)
     _contract(project, database, **more)
