@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+# Set for a process that is started by another one, which tells the platform itself.
+TOLD_BY_PARENT = "RUNNER_TOLD_BY_PARENT"
+
 
 @dataclass(frozen=True)
 class TableReport:

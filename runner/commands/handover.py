@@ -12,7 +12,7 @@ from runner.commands.output import run_async
 from runner.errors import RunnerError
 from runner.events import Drifted, Event, SchemaChanged
 from runner.jobfile import SettledJob
-from runner.platform import Platform, RunReport, TableReport
+from runner.platform import TOLD_BY_PARENT, Platform, RunReport, TableReport
 from runner.plugins import load_plugins
 from runner.record import Item
 from runner.secrets import redact
@@ -31,7 +31,8 @@ class Handover:
         self._job = job
         self._environ = environ
         platforms: dict[str, Platform] = load_plugins("runner.platforms")
-        self._platforms = [one for one in platforms.values() if one.listens(environ)]
+        told = environ.get(TOLD_BY_PARENT)
+        self._platforms = [] if told else [one for one in platforms.values() if one.listens(environ)]
         self._drift: dict[str, str] = {}
 
     def __enter__(self) -> Handover:
