@@ -18,10 +18,10 @@ from pydantic.alias_generators import to_camel
 from connectors.http.answers import Reply
 from orchestra.answers import judge_once
 from orchestra.definitions import parse_definition
-from orchestra.endpoints import Endpoints, given, model, models
+from orchestra.endpoints import Endpoints, advised, given, model, models
 from orchestra.models import Pipeline
 from orchestra.records import SchemaProblem
-from runner.errors import DeliveryRefused, OutcomeUnknown, RequestRefused
+from runner.errors import RequestRefused
 
 StorageProvider = Literal["ORCHESTRA", "GITHUB", "GITLAB", "AZURE_DEVOPS", "BITBUCKET"]
 
@@ -178,7 +178,8 @@ class Catalog(Endpoints):
         return await self.transport.repeat("DELETE", "pipelines", params=selector(pipeline), missing=True) is not None
 
     async def _make(self, path: str, body: dict[str, Any], what: str) -> Pipeline:
-        try:
+        look = "look the pipeline up by its alias" if body.get("alias") else "look through the list of pipelines"
+        with advised(look):
             reply = await self.transport.once(path, _spelled(body, self._camel), what)
             if _misspelt(reply, body):
                 # What is refused has not been made: the other spelling may be sent.
@@ -186,11 +187,6 @@ class Catalog(Endpoints):
                 if not _misspelt(other, body):
                     self._camel, reply = not self._camel, other
             return self.settled(judge_once(reply, Pipeline, "id", what, self.workspace, now=self.clock.now()), reply)
-        except DeliveryRefused as error:
-            raise DeliveryRefused(error.message, guidance="Correct what the message says.") from error
-        except OutcomeUnknown as error:
-            look = "look the pipeline up by its alias" if body.get("alias") else "look through the list of pipelines"
-            raise OutcomeUnknown(error.message, guidance=f"Before it is sent again, {look}.") from error
 
     async def _change(
         self,
