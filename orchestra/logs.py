@@ -11,12 +11,13 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from connectors.http.answers import Reply
 from orchestra.endpoints import quoted
 from orchestra.runs import Runs
-from orchestra.transport import Part
+from orchestra.transport import LONGEST_WINDOW, Part
 from orchestra.waiting import OUTAGE, passes
 from runner.document import nearest
 from runner.errors import PollTimedOut, RequestRefused, RunnerError
@@ -31,6 +32,8 @@ _LARGEST_ARTIFACT = 2**28
 _SHORTEST, _LONGEST = 1.0, 10.0
 # When nothing came for as long, the task run is asked whether it is over: a log may stay WRITING for ever.
 _QUIET = 30.0
+# Orchestra's clock may be ahead of ours.
+_AHEAD = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,10 @@ class TaskFiles(Runs):
         return _Piece(at, data, cut or (bool(data) and total is not None and reached < total), status)
 
     async def _ended(self, run: str, task_run: str) -> bool:
-        """Tell whether a task run is over, or its run is and does not show it."""
-        async with contextlib.aclosing(self.task_runs_of(run)) as pages:
+        """Tell whether a task run is over; where no list shows it, whether its run is."""
+        until = self.clock.now() + _AHEAD
+        listed = self.task_runs(time_from=until - LONGEST_WINDOW, time_to=until, task_runs=[task_run])
+        async with contextlib.aclosing(listed) as pages:
             async for page in pages:
                 for one in page:
                     if one.id == task_run:

@@ -103,4 +103,4 @@ async def test_what_is_known_of_a_pipeline_is_kept_for_minutes() -> None:
             asked = len(router.calls)
             await clock.sleep(301)
             assert (await lookup.known()).uses.visible
-    assert (asked, len(router.calls)) == (2, 4)
+            assert (asked, len(router.calls)) == (2, 4)

@@ -72,11 +72,14 @@ class LogServer:
         return httpx.Response(200, json={"total": 1, "results": [task]})
 
 
-async def read(server: Callable[[httpx.Request], Any], clock: ManualClock | None = None, **more: Any) -> bytes:
+async def read(
+    server: Callable[[httpx.Request], Any], clock: ManualClock | None = None, run: Any = None, **more: Any
+) -> bytes:
     found = b""
     with respx.mock(assert_all_called=False) as router:
+        router.get(f"{BASE}/pipeline_runs/r1").mock(side_effect=run)
         router.get(f"{TASK}/logs/download").mock(side_effect=server)
-        router.get(f"{BASE}/pipeline_runs/r1/task_runs").mock(side_effect=getattr(server, "tasks", None))
+        router.get(f"{BASE}/task_runs", params={"task_run_ids": "t1"}).mock(side_effect=getattr(server, "tasks", None))
         router.get(f"{TASK}/logs").respond(200, json={"filenames": ["1/dbt run --select e"]})
         async with opened(clock) as client, contextlib.aclosing(client.log("r1", "t1", NAME, **more)) as parts:
             async for part in parts:
@@ -199,6 +202,25 @@ async def test_a_log_that_stays_open_ends_with_its_task() -> None:
     open_for_ever.tasks = server.tasks  # type: ignore[attr-defined]
     assert await read(open_for_ever, clock) == b"killed"
     assert 30 <= sum(clock.slept) < 60
+
+
+async def test_a_task_run_that_no_list_shows_ends_with_its_run() -> None:
+    server = LogServer(b"a", said=False)
+    looks = iter(["RUNNING", "FAILED"])
+
+    def no_tasks(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"total": 0, "results": []})
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        return server(request)
+
+    serve.tasks = no_tasks  # type: ignore[attr-defined]
+
+    def run(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"id": "r1", "runStatus": next(looks)})
+
+    assert await read(serve, run=run) == b"a"
+    assert next(looks, None) is None
 
 
 async def test_a_deadline_is_kept() -> None:
