@@ -64,7 +64,9 @@ def advised(look: str) -> Iterator[None]:
         guidance, after = "Nothing was made: try it again later.", error.retry_after
         raise NotDelivered(error.message, guidance=guidance, retry_after=after, patient=error.patient) from error
     except DeliveryRefused as error:
-        raise DeliveryRefused(error.message, guidance="Nothing was made: correct what the message says.") from error
+        known = error.advice != DeliveryRefused.guidance
+        guidance = error.advice if known else "Nothing was made: correct what the message says."
+        raise DeliveryRefused(error.message, guidance=guidance) from error
     except OutcomeUnknown as error:
         raise OutcomeUnknown(error.message, guidance=f"Before it is sent again, {look}.") from error
 

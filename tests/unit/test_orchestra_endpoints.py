@@ -11,8 +11,9 @@ import httpx
 import pytest
 import respx
 
-from orchestra.client import OrchestraClient
+from orchestra.client import OrchestraClient, open_client
 from orchestra.records import DbtAsset, DbtState, EnvironmentValue
+from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,
     DeliveryRefused,
@@ -375,6 +376,7 @@ async def test_a_key_that_is_no_good_is_said_at_once(name: str) -> None:
             with pytest.raises(DeliveryRefused if name in ONCE else CredentialsRejected) as caught:
                 await done(call, client)
     assert route.call_count == 1
+    assert "ORCHESTRA_API_KEY" in caught.value.advice
     assert KEY not in caught.value.message + caught.value.advice
 
 
@@ -390,6 +392,17 @@ async def test_who_is_asked_to_slow_down_lets_everybody_wait(name: str) -> None:
                 await done(call, client)
             assert caught.value.retriable
             assert client.transport.pause_left() == 40
+
+
+async def test_a_command_waits_and_goes_on() -> None:
+    clock = ManualClock(auto=True)
+    with respx.mock() as router:
+        late = httpx.Response(429, headers={"Retry-After": "40"})
+        router.get(f"{BASE}/environments").mock(side_effect=[late, late, httpx.Response(200, json=[ENVIRONMENT])])
+        async with open_client(Workspace.of(api_key=KEY, environ={}), clock) as client:
+            (found,) = await client.environments()
+    assert found.name == "Prod"
+    assert 80 <= sum(clock.slept) < 100
 
 
 @pytest.mark.parametrize("name", ONCE)
@@ -444,6 +457,13 @@ async def test_keys_are_spelled_as_the_server_takes_them(name: str) -> None:
             await done(call, client)
             await done(call, client)
     assert route.call_count == 3, "the spelling is remembered"
+
+
+async def test_the_id_of_a_new_pipeline_has_two_names() -> None:
+    with respx.mock() as router:
+        router.post(f"{BASE}/pipelines").respond(201, json={"pipeline_id": ID})
+        async with opened() as client:
+            assert (await client.create_pipeline(DOCUMENT)).id == ID
 
 
 async def test_neither_spelling_is_taken() -> None:
