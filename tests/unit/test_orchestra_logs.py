@@ -204,6 +204,18 @@ async def test_a_log_that_stays_open_ends_with_its_task() -> None:
     assert 30 <= sum(clock.slept) < 60
 
 
+async def test_a_list_that_fails_for_a_moment_ends_nothing() -> None:
+    server = LogServer(b"a", said=False)
+    faults = [httpx.Response(502)] * 5
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        return server(request)
+
+    serve.tasks = lambda request: faults.pop() if faults else server.tasks(request)  # type: ignore[attr-defined]
+    assert await read(serve) == b"a"
+    assert not faults
+
+
 async def test_a_task_run_that_no_list_shows_ends_with_its_run() -> None:
     server = LogServer(b"a", said=False)
     looks = iter(["RUNNING", "FAILED"])
