@@ -36,7 +36,10 @@ pipeline:
         integration: PYTHON
         integration_job: PYTHON_EXECUTE_SCRIPT
         name: Pull
-        parameters: {command: "python -m pull ${{ inputs.file }}", environment_variables: '{"KEY": "${{ inputs.run_key }}"}'}
+        parameters:
+          command: "python -m pull ${{ inputs.file }}"
+          environment_variables: '{"KEY": "${{ inputs.run_key }}"}'
+          set_outputs: true
         depends_on: []
   report:
     tasks:
@@ -155,7 +158,7 @@ _REFUSED: dict[str, tuple[str, Any, int, Any]] = {
     "a start with a query": (f"{_START}?environment=a", {}, 422, ["query", "environment"]),
     "no JSON": (_START, b"{", 422, ["body", 0]),
     "an array": (_START, [], 422, ["body"]),
-    "a schema without a name": (f"{PREFIX}/pipelines/schema", {"version": "v1"}, 422, ["body", "name"]),
+    "a schema without a name": (f"{PREFIX}/pipelines/schema", {"version": "v1", "pipeline": {}}, 422, ["name"]),
     "an unknown event": ("/", {**_EVENT, "event_type": "OUTPUT"}, 422, ["body", "event_type"]),
     "an event without value": ("/", {**_EVENT, "output_value": 1, "x": 2}, 422, ["body", "x"]),
     "an event of no task": ("/", {"event_type": "SET_OUTPUT", "output_name": "a"}, 422, ["body", "output_value"]),
@@ -196,14 +199,18 @@ def test_a_run_goes_through_its_statuses(double: OrchestraDouble, clock: Clock) 
     double.workspace.run_for, double.workspace.task_delay = 10.0, 3.0
     status, started = ask(double, _START, {"runInputs": {"file": "a.csv", "run_key": "k1"}, "environment": "Dev"})
     run = started["pipelineRunId"]
-    assert (status, set(started)) == (201, {"id", "pipelineRunId", "message"})
+    assert (status, set(started)) == (201, {"id", "pipelineRunId", "message", "createdAt"})
     path = f"{_RUNS}/{run}"
     assert ask(double, f"{path}/status")[1]["runStatus"] == "CREATED"
     assert ask(double, f"{path}/task_runs")[1] == {"page": 1, "pageSize": 50, "total": 0, "results": []}
     clock.go(seconds=3)
     assert ask(double, f"{path}/status")[1]["runStatus"] == "RUNNING"
     pull, tell = ask(double, f"{path}/task_runs")[1]["results"]
-    assert pull["taskParameters"] == {"command": "python -m pull a.csv", "environment_variables": '{"KEY": "k1"}'}
+    assert pull["taskParameters"] == {
+        "command": "python -m pull a.csv",
+        "environment_variables": '{"KEY": "k1"}',
+        "set_outputs": True,
+    }
     assert (pull["taskId"], pull["status"], pull["pipelineRunId"], tell["taskParameters"]) == (
         "pull",
         "RUNNING",
@@ -311,11 +318,13 @@ def test_the_clients_of_others_work_with_it(double: OrchestraDouble, tmp_path: P
     assert cli("get", "--alias", "other").returncode == 1
     assert cli("get", "--alias", "load_orders", ORCHESTRA_API_KEY="wrong").returncode == 1
 
-    task = next(iter(double.workspace.runs.values())).tasks[0]
+    held = double.workspace.add("held", LOAD)
+    double.workspace.run_for = None
+    task = double.workspace.start(held, {}).tasks[0]
     code = (
         "from orchestra_sdk.enum import TaskRunStatus; from orchestra_sdk.orchestra import OrchestraSDK; import os; s = OrchestraSDK(os.environ['ORCHESTRA_API_KEY']); "
         "assert s.set_output('rows', {'orders': 5}); assert s.update_task(TaskRunStatus.SUCCEEDED)"
     )
     sdk = {"ORCHESTRA_TASK_RUN_ID": task.id, "ORCHESTRA_WEBHOOK_URL": double.url}
     subprocess.run([str(python), "-c", code], cwd=tmp_path, env={**environ, **sdk}, check=True, timeout=60)
-    assert (task.outputs, task.status) == ({"rows": {"orders": 5}}, "SUCCEEDED")
+    assert (task.outputs, task.status(double.now())) == ({"rows": {"orders": 5}}, "SUCCEEDED")
