@@ -92,6 +92,7 @@ class Double(abc.ABC):
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self._failed: OSError | None = None
         self._stop: asyncio.Event
 
     @abc.abstractmethod
@@ -118,6 +119,8 @@ class Double(abc.ABC):
         self._thread.start()
         if not self._ready.wait(10):
             raise RuntimeError("the server did not start")
+        if self._failed is not None:
+            raise self._failed
         return self
 
     def __exit__(
@@ -128,8 +131,12 @@ class Double(abc.ABC):
         self._thread.join(10)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except OSError as error:
+            self._failed = error
+            self._ready.set()
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
