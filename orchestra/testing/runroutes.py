@@ -67,7 +67,7 @@ async def cancelled(asked: Asked) -> web.StreamResponse:
     """A run is CANCELLING and then CANCELLED; one that stays CANCELLING can be forced after a while."""
     asked.query()
     run, now, workspace = asked.run(), asked.now, asked.workspace
-    body = refusals.fields_of(await asked.object(), {"force": (bool,)}) if asked.request.can_read_body else {}
+    body = refusals.fields_of(await asked.object(), {"force": (bool,)}) if await asked.request.read() else {}
     if run.status(now) in TERMINAL:
         raise Refusal(400, "Pipeline run has already finished")
     if body.get("force"):
@@ -179,7 +179,7 @@ async def operations(asked: Asked) -> web.StreamResponse:
         (inserted, one)
         for run in asked.workspace.runs.values()
         if run.created <= end
-        for task in run.task_runs(now, superseded=True)
+        for task in run.task_runs(now)
         if task.script.operations
         and (not wanted or task.id in wanted)
         and (not integrations or task.integration in integrations)

@@ -217,5 +217,5 @@ def test_a_definition_in_camel_case_keeps_the_names_of_people() -> None:
 def test_a_wrong_script_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.script.yml"
     path.write_text(text)
-    with pytest.raises(UsageError, match="a.script.yml"):
+    with pytest.raises(UsageError, match=r"a\.script\.yml"):
         load_script(path)
