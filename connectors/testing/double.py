@@ -89,7 +89,7 @@ class Double(abc.ABC):
         self.faults: list[Fault] = []
         self.url = ""
         self._port = port
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._failed: OSError | None = None
@@ -115,6 +115,7 @@ class Double(abc.ABC):
         )
 
     def __enter__(self) -> Any:
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         if not self._ready.wait(10):

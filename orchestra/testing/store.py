@@ -22,9 +22,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         # The server that writes has a thread of its own, and nobody else writes meanwhile.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = normal")
-        self._connection.execute(_TABLE)
+        try:
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = normal")
+            self._connection.execute(_TABLE)
+        except sqlite3.Error:
+            self.close()
+            raise
 
     def put(self, kind: str, name: str, body: str) -> None:
         """Keep an object."""

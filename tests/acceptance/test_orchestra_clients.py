@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ from orchestra.testing import OrchestraDouble
 from orchestra.testing.script import Script
 from orchestra.testing.state import Workspace
 from tests.environments import NotInstalled, environment
-from tests.orchestraapi import LOAD
+from tests.orchestraapi import LOAD, Clock
 
 _SERVERS = Path(__file__).parent.parent / "servers"
 _INPUTS = ("--input", "file=a.csv", "--input", "run_key=k1")
-_SLOW_LOG = {"pull": [{"text": "one"}, {"text": "two", "after": 0.3}, {"text": "three", "after": 0.6}]}
+_SLOW_LOG = {"pull": [{"text": "one"}, {"text": "two", "after": 4}, {"text": "three", "after": 8}]}
+
+
+class Ticking(Clock):
+    """A clock that goes on when it is read."""
+
+    def __call__(self) -> datetime:
+        self.go(seconds=1)
+        return self.moment
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +157,15 @@ def test_a_draft_is_built_and_run(cli: Cli, double: OrchestraDouble) -> None:
 
 
 def test_a_log_is_watched_while_it_grows(cli: Cli, double: OrchestraDouble) -> None:
-    script = {"tasks": {"pull": {"attempts": [{"seconds": 0.8}], "log": _SLOW_LOG}}}
+    # Time passes by the requests that are made.
+    clock = Ticking()
+    double.now = double.workspace.now = clock
+    script = {"tasks": {"pull": {"attempts": [{"seconds": 12}], "log": _SLOW_LOG}}}
     run = double.workspace.start(double.workspace.add("load", LOAD, script=Script.model_validate(script)), {})
     said = cli("task", "logs", "-tr", run.tasks[0].id)
     assert said == "one\ntwo\nthree\n"
     asked = [one.headers.get("range") for one in double.seen if one.path.endswith("/download")]
-    assert len(asked) > 3, "it was growing"
+    assert len(asked) > 5, "it was growing"
     assert {"bytes=0-", "bytes=4-", "bytes=8-"} <= set(asked)
     named = ("task", "logs", "-tr", run.tasks[0].id, "-f", "1/pull", "--no-watch")
     assert cli(*named) == said
