@@ -136,8 +136,7 @@ class Run(BaseModel):
         task.ends, task.final, task.message, task.told = now, _softened(status, node), message, None
         task.starts = min(task.starts or now, now)
         if self.script is not None and self.cancelling is None:
-            self.tasks = [one for one in self.tasks if one.created <= now]
-            task.superseded = None
+            self._cut(now)
             self.ends = None
             self.lay()
 
@@ -163,6 +162,9 @@ class Run(BaseModel):
         """Take back what was to come; the tasks of a run without a script come all the same."""
         if self.script is not None:
             self.tasks = [task for task in self.tasks if task.created <= now]
+            for task in self.tasks:
+                if task.superseded is not None and task.superseded > now:
+                    task.superseded = None
 
     def _tasks(self) -> dict[str, dict[str, Any]]:
         return {

@@ -176,22 +176,25 @@ async def operations(asked: Asked) -> web.StreamResponse:
     externals = refusals.words_of(query, "external_id")
     wanted = refusals.ids_of(query, "task_run_id")
     found = [
-        (inserted, one)
+        (task, number, run)
         for run in asked.workspace.runs.values()
         if run.created <= end
         for task in run.task_runs(now)
         if task.script.operations
+        and task.ends is not None
+        and begin <= task.ends <= end
         and (not wanted or task.id in wanted)
         and (not integrations or task.integration in integrations)
-        for inserted, one in task.operations(now, run.given(asked.workspace.account))
-        if begin <= inserted <= end
-        and (not kinds or one["operationType"] in kinds)
-        and (not externals or one["externalId"] in externals)
-        and (not statuses or one["operationStatus"] in statuses)
+        for number, one in enumerate(task.operations(now))
+        if (not kinds or one.type in kinds)
+        and (not externals or (one.external_id or one.name) in externals)
+        and (not statuses or one.status in statuses)
     ]
-    found.sort(key=lambda both: both[0], reverse=True)
+    found.sort(key=lambda three: three[0].ends or now, reverse=True)
     head, page = asked.page(found, query)
-    return answer({**head, "results": [one for _, one in page]})
+    account = asked.workspace.account
+    shown = [task.shown_operation(number, run.given(account)) for task, number, run in page]
+    return answer({**head, "results": shown})
 
 
 async def assets(asked: Asked) -> web.StreamResponse:

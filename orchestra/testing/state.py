@@ -10,7 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from orchestra.testing.environment import Environment
-from orchestra.testing.pipeline import Pipeline, Storage, read, stamp, tasks_of, text_of
+from orchestra.testing.pipeline import Pipeline, Storage, read, stamp, text_of
 from orchestra.testing.run import Run
 from orchestra.testing.script import Script
 from orchestra.testing.store import Store
@@ -150,26 +150,27 @@ class Workspace:
 
     def assets(self, now: datetime) -> list[dict[str, Any]]:
         """Return the assets that tasks have left behind by now, as the API shows them."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[tuple[str, str], tuple[str, datetime, datetime]] = {}
         for run in self.runs.values():
             for task in run.tasks:
                 if not task.script.assets or task.ends is None or task.ends > now or task.final not in _LEFT:
                     continue
                 for one in task.script.assets:
-                    integration = one.integration or task.integration
-                    key = str(uuid5(NAMESPACE_URL, f"{self.account}/{integration}/{one.name}"))
-                    moment = stamp(task.ends)
-                    shown = found.setdefault(key, {"createdAt": moment, "updatedAt": moment})
-                    shown |= {
-                        "assetId": key,
-                        "accountId": self.account,
-                        "integration": integration,
-                        "assetName": one.name,
-                        "assetType": one.type,
-                        "createdAt": min(shown["createdAt"], moment),
-                        "updatedAt": max(shown["updatedAt"], moment),
-                    }
-        return sorted(found.values(), key=lambda one: (one["integration"], one["assetName"]))
+                    key = (one.integration or task.integration, one.name)
+                    _, first, last = found.get(key, ("", task.ends, task.ends))
+                    found[key] = (one.type, min(first, task.ends), max(last, task.ends))
+        return [
+            {
+                "assetId": str(uuid5(NAMESPACE_URL, f"{self.account}/{integration}/{name}")),
+                "accountId": self.account,
+                "integration": integration,
+                "assetName": name,
+                "assetType": kind,
+                "createdAt": stamp(first),
+                "updatedAt": stamp(last),
+            }
+            for (integration, name), (kind, first, last) in sorted(found.items())
+        ]
 
     # What happens in it.
 
@@ -260,8 +261,3 @@ class Workspace:
 
 
 _LEFT = ("SUCCEEDED", "WARNING")
-
-
-def task_names(pipeline: Pipeline, text: str | None = None) -> set[str]:
-    """Return the ids of the tasks of a pipeline."""
-    return set(tasks_of(pipeline.data if text is None else read(text)))

@@ -6,7 +6,7 @@ of log files begin with the number of the attempt).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra.testing.pipeline import stamp
-from orchestra.testing.script import TaskScript
+from orchestra.testing.script import OperationScript, TaskScript
 
 STATUSES = ("CREATED", "QUEUED", "RUNNING", "SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLING", "CANCELLED")
 TERMINAL = frozenset({"SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLED"})
@@ -141,35 +141,37 @@ class TaskRun(BaseModel):
         """Return its artifacts by name."""
         return self.script.artifacts if self.over(now) and self.starts is not None else {}
 
-    def operations(self, now: datetime, run: Mapping[str, Any]) -> Iterator[tuple[datetime, dict[str, Any]]]:
-        """Give its operations, and when each was recorded."""
-        if self.ends is None or self.starts is None or not self.over(now) or self.final in ("CANCELLED", "SKIPPED"):
-            return
-        begins = self.starts
-        for number, one in enumerate(self.script.operations):
-            ends = min(self.ends, begins + timedelta(seconds=one.seconds))
-            yield (
-                self.ends,
-                {
-                    "id": str(uuid5(NAMESPACE_URL, f"{self.id}/{number}")),
-                    "accountId": run["accountId"],
-                    "pipelineRunId": run["pipelineRunId"],
-                    "taskRunId": self.id,
-                    "insertedAt": stamp(self.ends),
-                    "message": one.message,
-                    "operationName": one.name,
-                    "operationStatus": one.status,
-                    "operationType": one.type,
-                    "externalStatus": one.status.lower(),
-                    "externalDetail": None,
-                    "externalId": one.external_id or one.name,
-                    "integration": self.integration,
-                    "integrationJob": self.job,
-                    "startedAt": stamp(begins),
-                    "completedAt": stamp(ends),
-                    "dependencies": one.dependencies,
-                    "operationDuration": round((ends - begins).total_seconds(), 3),
-                    "rowsAffected": one.rows,
-                },
-            )
-            begins = ends
+    def operations(self, now: datetime) -> Sequence[OperationScript]:
+        """Return its operations, all recorded at its end."""
+        known = self.ends is not None and self.starts is not None and now >= self.ends
+        return self.script.operations if known and self.final not in ("CANCELLED", "SKIPPED") else ()
+
+    def shown_operation(self, number: int, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one of its operations as a list does; they follow each other."""
+        assert self.starts is not None
+        assert self.ends is not None
+        one = self.script.operations[number]
+        before = sum(earlier.seconds for earlier in self.script.operations[:number])
+        begins = min(self.ends, self.starts + timedelta(seconds=before))
+        ends = min(self.ends, begins + timedelta(seconds=one.seconds))
+        return {
+            "id": str(uuid5(NAMESPACE_URL, f"{self.id}/{number}")),
+            "accountId": run["accountId"],
+            "pipelineRunId": run["pipelineRunId"],
+            "taskRunId": self.id,
+            "insertedAt": stamp(self.ends),
+            "message": one.message,
+            "operationName": one.name,
+            "operationStatus": one.status,
+            "operationType": one.type,
+            "externalStatus": one.status.lower(),
+            "externalDetail": None,
+            "externalId": one.external_id or one.name,
+            "integration": self.integration,
+            "integrationJob": self.job,
+            "startedAt": stamp(begins),
+            "completedAt": stamp(ends),
+            "dependencies": one.dependencies,
+            "operationDuration": round((ends - begins).total_seconds(), 3),
+            "rowsAffected": one.rows,
+        }
