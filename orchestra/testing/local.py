@@ -37,7 +37,7 @@ def local_orchestra(
     try:
         store = None if state is None else Store(state)
         double = OrchestraDouble(port=port, key=key, store=store)
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, OSError, ValueError) as error:
         raise UsageError(f"{state} holds no state of Orchestra: {error}") from error
     double.seen = deque(maxlen=_REMEMBERED)
     workspace = double.workspace

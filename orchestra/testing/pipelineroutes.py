@@ -187,7 +187,7 @@ async def started(asked: Asked) -> web.StreamResponse:
     text = pipeline.at(version=version, ref=body.get("commit") or body.get("branch"))
     if text is None:
         raise Refusal(400, "There is no such version, branch or commit of the pipeline")
-    if workspace.find_environment(body.get("environment")) is None:
+    if body.get("environment") and workspace.find_environment(body["environment"]) is None:
         raise Refusal(400, "Environment not found")
     definition = read(text)
     given = body.get("runInputs") or {}

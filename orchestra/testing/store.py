@@ -13,13 +13,14 @@ class Store:
     """The objects of one workspace; each change is there when ``put`` returns.
 
     Args:
-        path: The file; made when it is not there.
+        path: The file; it and its folder are made when they are not there.
 
     Raises:
         sqlite3.Error: It cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # The server that writes has a thread of its own, and nobody else writes meanwhile.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
