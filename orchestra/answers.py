@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from connectors.http.answers import Reply, retry_after
-from orchestra.models import Started
+from orchestra.models import Answer, Started
 from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,
@@ -28,6 +28,8 @@ from runner.errors import (
     Throttled,
 )
 from runner.secrets import redact
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
 _LONGEST = 400
 # Parts of ``loc`` that say where in a request a mistake is, not which key it is.
@@ -79,32 +81,45 @@ def judge_read(reply: Reply, workspace: Workspace, *, now: datetime) -> RunnerEr
     return RequestRefused(said)
 
 
-def judge_start(reply: Reply, pipeline: str, workspace: Workspace, *, now: datetime) -> Started | DeliveryError:
-    """Return what a start became, or the error that says whether it may be sent again.
+def judge_once(
+    reply: Reply, kind: type[AnswerT], key: str, what: str, workspace: Workspace, *, now: datetime
+) -> AnswerT | DeliveryError:
+    """Return what became of something that must not happen twice, or the error that says whether it may be sent again.
 
     A gateway may answer 500, 502, 503 or 504 for a request that it had passed on. Only 429, and a 503 with Retry-After,
     say that nothing was done.
+
+    Args:
+        kind: What a good answer is.
+        key: What it names the new thing by.
+        what: What was asked for: a start of 'shop'.
     """
     status, said = reply.status, _tail(words(reply))
     if 200 <= status < 300:
         try:
-            return Started.model_validate(reply.data)
+            return kind.model_validate(reply.data)
         except ValidationError:
-            return OutcomeUnknown(
-                f"Orchestra accepted a start of {pipeline!r} ({status}) and named no run: there is no pipelineRunId."
-            )
+            return OutcomeUnknown(f"Orchestra accepted {what} ({status}), and the answer says no {key}.")
     if status == 429 or (status == 503 and reply.header("Retry-After")):
         wait = retry_after(reply.header("Retry-After"), now)
         return NotDelivered(f"Orchestra asked us to slow down ({status}){said}", retry_after=wait)
     if status in (408, 425):
-        return NotDelivered(f"Orchestra did not take the start of {pipeline!r} ({status}){said}")
+        return NotDelivered(f"Orchestra did not take {what} ({status}){said}")
     if status >= 500:
-        return OutcomeUnknown(
-            f"Orchestra answered {status} to a start of {pipeline!r}, which may have begun all the same{said}"
-        )
+        return OutcomeUnknown(f"Orchestra answered {status} to {what}, which may have been done all the same{said}")
     if 300 <= status < 400:
         return DeliveryRefused(_elsewhere(workspace), guidance=_ADDRESS)
-    return _refused(status, words(reply), pipeline)
+    if status in (401, 403):
+        return DeliveryRefused(f"Orchestra does not allow {what} ({status}){said}", guidance=_KEY)
+    return DeliveryRefused(f"Orchestra refused {what} ({status}){said}")
+
+
+def judge_start(reply: Reply, pipeline: str, workspace: Workspace, *, now: datetime) -> Started | DeliveryError:
+    """Return what a start became, as ``judge_once``; a refusal says what to do about it."""
+    outcome = judge_once(reply, Started, "pipelineRunId", f"a start of {pipeline!r}", workspace, now=now)
+    if isinstance(outcome, DeliveryRefused) and reply.status >= 400:
+        return _refused(reply.status, words(reply), pipeline)
+    return outcome
 
 
 def _refused(status: int, said: str, pipeline: str) -> DeliveryRefused:

@@ -1,8 +1,8 @@
 """What the definition of a pipeline says about one of its inputs: where it is used, and what a run shows of it.
 
-Facts: Orchestra docs, "Pipelines" (task groups hold tasks, tasks hold parameters), "Inputs" (``${{ inputs.name }}``,
-put in as raw text), "Matrix" (the task runs of a task that is repeated are called after it, with a suffix), API, "List
-task runs" (taskParameters, runParameters).
+Facts: Orchestra docs, "Pipelines" (task groups hold tasks, tasks hold parameters; a task may also stand alone),
+"Inputs" (``${{ inputs.name }}``, put in as raw text), "Matrix" (the task runs of a task that is repeated are called
+after it, with a suffix), API, "List task runs" (taskParameters, runParameters).
 """
 
 from __future__ import annotations
@@ -104,9 +104,10 @@ class InputUses:
 
     def _find(self, definition: Mapping[str, Any]) -> Iterator[_Use]:
         groups = definition.get("pipeline")
-        for group in groups.values() if isinstance(groups, Mapping) else ():
+        for key, group in groups.items() if isinstance(groups, Mapping) else ():
             tasks = group.get("tasks") if isinstance(group, Mapping) else None
-            for name, task in tasks.items() if isinstance(tasks, Mapping) else ():
+            # A task may also stand where a group does.
+            for name, task in tasks.items() if isinstance(tasks, Mapping) else ((key, group),):
                 parameters = task.get("parameters") if isinstance(task, Mapping) else None
                 for place, text in _leaves(parameters, whole=False):
                     if self._in(text):

@@ -1,6 +1,7 @@
 """What Orchestra's API takes and answers.
 
-Facts: Orchestra docs, API, "Start a pipeline run", "List pipeline runs", "List task runs", "Get pipeline run status".
+Facts: Orchestra docs, API, "Start a pipeline run", "List pipeline runs", "List task runs", "Get pipeline run status",
+"List pipelines" (four of a pipeline's keys are texts that hold JSON).
 Answers may hold keys that are not known here: a vendor adds some every month.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 # Pipeline runs; an unknown one is taken for unfinished.
@@ -55,8 +56,14 @@ def _utc(value: Any) -> Any:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _list(value: Any) -> Any:
+    found = _decoded(value)
+    return found if isinstance(found, list) else []
+
+
 Moment = Annotated[datetime | None, BeforeValidator(_utc)]
 Object = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+Listing = Annotated[list[Any], BeforeValidator(_list)]
 
 
 class Answer(BaseModel):
@@ -73,9 +80,24 @@ class Started(Answer):
 
 
 class Trigger(Answer):
-    """What started a run."""
+    """What started a run, or what started that.
+
+    Attributes:
+        trigger_type: MANUAL, SCHEDULED, SENSOR, TRIGGER_EVENT, WEBHOOK (the API too), RESTART_ALL and its kin.
+    """
 
     trigger_type: str | None = None
+    pipeline_run_id: str | None = None
+    schedule_name: str | None = None
+    sensor_name: str | None = None
+
+
+class ChildRun(Answer):
+    """A run that a task of another run started."""
+
+    pipeline_id: str
+    pipeline_run_id: str
+    pipeline_name: str | None = None
 
 
 class PipelineRun(Answer):
@@ -84,6 +106,7 @@ class PipelineRun(Answer):
     id: str
     pipeline_id: str = ""
     pipeline_name: str | None = None
+    account_id: str | None = None
     run_status: str
     env_id: str | None = None
     env_name: str | None = None
@@ -92,6 +115,7 @@ class PipelineRun(Answer):
     commit: str | None = None
     pipeline_version_number: int | None = None
     triggered_by: list[Trigger] | None = None
+    child_pipeline_runs: list[ChildRun] | None = None
     created_at: Moment = None
     updated_at: Moment = None
     started_at: Moment = None
@@ -108,24 +132,66 @@ class TaskRun(Answer):
 
     id: str
     pipeline_run_id: str | None = None
+    pipeline_id: str | None = None
+    account_id: str | None = None
     task_id: str | None = None
     task_name: str | None = None
+    integration: str | None = None
+    integration_job: str | None = None
     status: str
     message: str | None = None
+    external_status: str | None = None
+    external_message: str | None = None
+    platform_link: str | None = None
     task_parameters: Object = Field(default_factory=dict)
     run_parameters: Object = Field(default_factory=dict)
+    connection_id: str | None = None
+    number_of_attempts: int | None = None
+    matrix_parent: bool | None = None
+    matrix_parent_id: str | None = None
     created_at: Moment = None
+    updated_at: Moment = None
+    started_at: Moment = None
     completed_at: Moment = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in TERMINAL
 
 
 class Pipeline(Answer):
     """A pipeline, without its definition."""
 
-    id: str
+    id: str = Field(min_length=1)
     name: str | None = None
     alias: str | None = None
     paused: bool | None = None
+    num_tasks: int | None = None
     inputs: Object = Field(default_factory=dict)
+    schedule: Listing = Field(default_factory=list)
+    sensors: Object = Field(default_factory=dict)
+    trigger_events: Listing = Field(default_factory=list)
+    webhook: Object = Field(default_factory=dict)
+    product_id: str | None = None
+    product_name: str | None = None
+    storage_provider: str | None = None
+    repository: str | None = None
+    default_branch: str | None = None
+    yaml_path: str | None = None
+    # An answer to a change may say currentVersionNumber instead.
+    latest_version_number: int | None = Field(
+        None, validation_alias=AliasChoices("latestVersionNumber", "currentVersionNumber", "latest_version_number")
+    )
+    published_version_number: int | None = None
+    latest_run_id: str | None = None
+    latest_run_status: str | None = None
+    latest_run_message: str | None = None
+    latest_run_created_at: Moment = None
+    latest_run_started_at: Moment = None
+    latest_run_completed_at: Moment = None
+    created_at: Moment = None
+    updated_at: Moment = None
 
 
 class Start(BaseModel):
@@ -142,6 +208,7 @@ class Start(BaseModel):
     continue_downstream_run: bool | None = None
     retry_from_failed: bool | None = None
     environment_overrides: dict[str, dict[str, Any]] | None = None
+    ci_run_id: str | None = None
 
     def body(self) -> dict[str, Any]:
         """Return it as JSON."""

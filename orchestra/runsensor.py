@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from orchestra.client import connected, is_id
+from orchestra.catalog import is_id
+from orchestra.client import connected
 from orchestra.models import PipelineRun
 from orchestra.runlist import RunList, Runs
 from orchestra.transport import LONGEST_WINDOW

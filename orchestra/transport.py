@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from runner.requests import Requests
 PAGE_SIZE = 100
 LONGEST_WINDOW = timedelta(days=7)
 _LARGEST = 16 * 2**20
+_MISSING = (404, 405)
 # Parsing more than that would hold up the loop.
 _SMALL = 2**17
 _RETRY = Retry(attempts=4, max_wait=timedelta(seconds=5), deadline=timedelta(seconds=60))
@@ -41,6 +43,26 @@ _NEVER_SENT = (
     httpx.LocalProtocolError,
     httpx.UnsupportedProtocol,
 )
+
+
+@dataclass(frozen=True)
+class Part:
+    """How much of an answer's body is wanted.
+
+    Attributes:
+        headers: What asks for it.
+        skip: Bytes at the beginning of a whole body (200) that are not kept.
+        largest: At most so many are kept at once.
+        cut: Whether what is longer is left unread; else it is refused.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    skip: int = 0
+    largest: int = _LARGEST
+    cut: bool = False
+
+
+WHOLE = Part()
 
 
 class Transport:
@@ -99,8 +121,8 @@ class Transport:
         """Get an answer; tried again where that can help.
 
         Args:
-            path: After the base address; without a slash at its beginning.
-            missing: Whether a 404 is an answer too: None.
+            path: After the base address; with a slash at its beginning after the host.
+            missing: Whether a 404 or a 405 is an answer too, None: there is no such thing, or no such path.
 
         Raises:
             RunnerError: What the answer means, or why there is none.
@@ -113,22 +135,29 @@ class Transport:
         path: str,
         *,
         missing: bool = False,
+        accept: Callable[[Reply], bool] = lambda _: False,
+        part: Part = WHOLE,
         params: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> Reply | None:
-        """Send a request that does no harm when it arrives twice; else as ``read``."""
+        """Send a request that does no harm when it arrives twice; else as ``read``.
+
+        Args:
+            accept: Whether an answer is one that the caller reads, whatever its status.
+            part: How much of the answer's body is wanted.
+        """
 
         async def once() -> Reply:
             more = {} if json is None else {"json": json}
             try:
-                reply = await self._exchange(self._reading, method, path, params=dict(params or {}), **more)
+                reply = await self._exchange(self._reading, method, path, part, params=dict(params or {}), **more)
             except (httpx.HTTPError, TimeoutError, OSError) as error:
                 raise SourceDown(f"Orchestra: {method} /{path}: no answer ({said(error)}).") from error
             except _TooLarge:
                 raise RequestRefused(
-                    f"Orchestra: {method} /{path}: the answer is larger than {_LARGEST:,} bytes."
+                    f"Orchestra: {method} /{path}: the answer is larger than {part.largest:,} bytes."
                 ) from None
-            if missing and reply.status == 404:
+            if (missing and reply.status in _MISSING) or accept(reply):
                 return reply
             refused = judge_read(reply, self.workspace, now=self.clock.now())
             if isinstance(refused, Throttled):
@@ -138,7 +167,7 @@ class Transport:
             return reply
 
         reply = await self._requests.send(once, may_retry=_may_retry)
-        return None if reply.status == 404 else reply
+        return None if missing and reply.status in _MISSING else reply
 
     async def once(self, path: str, body: Mapping[str, Any], what: str) -> Reply:
         """Post a request that is sent at most once, and return its answer, whatever that says.
@@ -181,6 +210,10 @@ class Transport:
             message = "Orchestra asked us to slow down, and that time is not over."
             raise NotDelivered(message, retry_after=left, patient=True)
 
+    def pause_left(self) -> float:
+        """Return the seconds for which everybody was asked to slow down."""
+        return self._limits.pause.left()
+
     def slow_down(self, seconds: float | None) -> None:
         """Let everybody who asks this workspace wait."""
         self._limits.pause.request(_PAUSE if seconds is None else seconds)
@@ -201,20 +234,26 @@ class Transport:
                 return
             begin = end
 
-    async def pages(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[tuple[Reply, list[Any]], None]:
+    async def pages(
+        self, path: str, params: Mapping[str, str], *, size: int = PAGE_SIZE
+    ) -> AsyncGenerator[tuple[Reply, list[Any]], None]:
         """Return pages until as many came as there are in all, or one is empty; an answer may also be a bare list.
+
+        How long pages are is left to Orchestra: ``size`` is what is asked for.
 
         Yields:
             The answer, and its results; never without any.
         """
         number, seen = 1, 0
+        before: list[Any] = []
         while True:
-            reply = await self.read(path, {**params, "page": str(number), "page_size": str(PAGE_SIZE)})
+            reply = await self.read(path, {**params, "page": str(number), "page_size": str(size)})
             assert reply is not None
             data = reply.data
-            results = data.get("results") if isinstance(data, Mapping) else data
-            if not isinstance(results, list):
-                raise RequestRefused(f"Orchestra: {reply.where}: the answer holds no list of results.")
+            results = listed(reply)
+            if results and results == before:
+                raise RequestRefused(f"Orchestra: {reply.where}: page {number} is the one before it once more.")
+            before = results
             if results:
                 yield reply, results
             seen += len(results)
@@ -223,18 +262,41 @@ class Transport:
                 return
             number += 1
 
-    async def _exchange(self, session: httpx.AsyncClient, method: str, path: str, **more: Any) -> Reply:
+    async def _exchange(
+        self, session: httpx.AsyncClient, method: str, path: str, part: Part = WHOLE, **more: Any
+    ) -> Reply:
+        if path.startswith("/"):
+            url, headers = f"{self.workspace.host}{path}", dict(part.headers)
+        else:
+            url, headers = f"{self.workspace.base_url}/{path}", {**self.workspace.account_headers, **part.headers}
         with anyio.fail_after(self._whole):
-            async with session.stream(method, f"{self.workspace.base_url}/{path}", **more) as response:
+            async with session.stream(method, url, headers=headers, **more) as response:
                 body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > _LARGEST:
+                skip = part.skip if response.status_code == 200 else 0
+                async for piece in response.aiter_bytes():
+                    body += memoryview(piece)[skip:]
+                    skip = max(0, skip - len(piece))
+                    if len(body) > part.largest:
+                        if part.cut:
+                            break
                         raise _TooLarge
-        reply = Reply(method, f"{self.workspace.base_url}/{path}", response.status_code, response.headers, bytes(body))
+        reply = Reply(method, url, response.status_code, response.headers, bytes(body))
         if len(body) > _SMALL:
             await anyio.to_thread.run_sync(lambda: reply.data)
         return reply
+
+
+def listed(reply: Reply) -> list[Any]:
+    """Return the results in an answer: those of a page, or a bare list.
+
+    Raises:
+        RequestRefused: There are none.
+    """
+    data = reply.data
+    results = data.get("results") if isinstance(data, Mapping) else data
+    if not isinstance(results, list):
+        raise RequestRefused(f"Orchestra: {reply.where}: the answer holds no list of results.")
+    return results
 
 
 class _TooLarge(Exception):

@@ -49,8 +49,12 @@ class Workspace:
     @property
     def headers(self) -> dict[str, str]:
         """What every request carries; never printed."""
-        account = {"X-Orchestra-Account-Id": self.account} if self.account else {}
-        return {"Authorization": f"Bearer {self.api_key}", "User-Agent": "orchestra-blueprints", **account}
+        return {"Authorization": f"Bearer {self.api_key}", "User-Agent": "orchestra-blueprints"}
+
+    @property
+    def account_headers(self) -> dict[str, str]:
+        """What names the account, for everything but the list of accounts."""
+        return {"X-Orchestra-Account-Id": self.account} if self.account else {}
 
     @property
     def system(self) -> tuple[str | None, ...]:

@@ -274,7 +274,7 @@ async def test_a_look_that_fails_is_made_again(double: OrchestraDouble, clock: M
         with pytest.raises(OutcomeUnknown, match="7 days ago"):
             await action.find(delivery)
         place.workspace.pipelines.clear()
-        action._known = None
+        action._looks = None
         with pytest.raises(OutcomeUnknown, match="any more"):
             await action.find(delivery)
 

@@ -261,7 +261,7 @@ def test_the_environment_says_which_workspace() -> None:
     found = Workspace.of(api_key=None, environ=environ)
     assert found.base_url == "https://stage.getorchestra.io/api/engine/public"
     assert found.run_url("r 1") == "https://stage.getorchestra.io/pipeline-runs/r%201/lineage"
-    assert found.headers["X-Orchestra-Account-Id"] == "acc"
+    assert found.account_headers["X-Orchestra-Account-Id"] == "acc"
     assert KEY not in repr(found)
     assert KEY not in redact(f"it said {KEY}")
     other = Workspace.of(api_key="k", base_url="http://localhost:8080/", environ=environ)
