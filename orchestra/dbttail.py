@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -19,15 +20,14 @@ from orchestra.client import OrchestraClient
 from orchestra.dbtlog import DbtLog
 from orchestra.dbtoutcome import Outcome
 from orchestra.dbtresults import read_outcomes
-from orchestra.models import TERMINAL, TaskRun
+from orchestra.models import TaskRun
 from orchestra.transport import LONGEST_WINDOW
+from orchestra.waiting import passes
 from runner.errors import RequestRefused, RunnerError, UsageError
 from sensors.alert import Alert
 
 ItemT = TypeVar("ItemT")
 _RESULTS, _MANIFEST = "run_results.json", "manifest.json"
-# What a task wrote last may be on its way for a while after it is over.
-_SETTLE = 60.0
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -47,7 +47,6 @@ class DbtTail:
         tell: Told of alerts as they come.
         warned: Told why a look failed that is taken again.
         pause: Seconds between two looks.
-        structured: How many lines were events of dbt.
     """
 
     client: OrchestraClient
@@ -56,9 +55,13 @@ class DbtTail:
     tell: Callable[[list[Alert]], Awaitable[None]]
     warned: Callable[[str], None] = lambda _: None
     pause: float = 5.0
-    structured: int = 0
     _told: set[str] = field(default_factory=set)
     _files: dict[tuple[str, str], _File] = field(default_factory=dict)
+
+    @property
+    def structured(self) -> int:
+        """How many lines were events of dbt."""
+        return sum(file.log.structured for file in self._files.values())
 
     async def follow(self, seconds: float) -> bool:
         """Tell of alerts until the task run is over and read to its end; return whether that was in time.
@@ -72,7 +75,7 @@ class DbtTail:
                     if await self.look():
                         return True
                 except RunnerError as error:
-                    if not error.retriable:
+                    if not passes(error):
                         raise
                     self.warned(error.message)
                 await self.client.clock.sleep(self.pause)
@@ -89,13 +92,16 @@ class DbtTail:
         found = await self._find()
         if found is None:
             return await self._never()
-        over = found.status in TERMINAL
-        for name in sorted(await self.client.logs(self.run, found.id)):
-            file = self._files.setdefault((found.id, name), _File(DbtLog(self._told)))
-            await self._read(found.id, name, file, over)
-            self.structured = sum(one.log.structured for one in self._files.values())
-            await self._say(file.log.take(), name)
-        return over
+        try:
+            for name in sorted(await self.client.logs(self.run, found.id)):
+                file = self._files.setdefault((found.id, name), _File(DbtLog(self._told)))
+                await self._read(found, name, file)
+                await self._say(file.log.take(), name)
+        except RequestRefused:
+            # What has not begun to write may have no list of files yet, or a name without a file.
+            if found.over:
+                raise
+        return found.over
 
     async def artifacts(self) -> bool:
         """Tell what run_results.json of the task run says; return whether there is one.
@@ -112,22 +118,18 @@ class DbtTail:
         manifest = await self.client.artifact(self.run, found.id, manifests[-1]) if manifests else None
         for name in results:
             text = await self.client.artifact(self.run, found.id, name)
-            outcomes = await anyio.to_thread.run_sync(
-                lambda text=text, name=name: read_outcomes(text, manifest, what=name)
-            )
-            await self._say(outcomes)
+            read = partial(read_outcomes, text, manifest, what=name)
+            await self._say(await anyio.to_thread.run_sync(read))
         return bool(results)
 
-    async def _read(self, task_run: str, name: str, file: _File, over: bool) -> None:
+    async def _read(self, found: TaskRun, name: str, file: _File) -> None:
         """Read what a file has more than last time; of a task that is over, all that will ever be."""
-        with anyio.move_on_after(_SETTLE if over else None):
-            async with contextlib.aclosing(
-                self.client.log(self.run, task_run, name, start=file.offset, follow=over)
-            ) as parts:
-                async for part in parts:
-                    file.offset += len(part)
-                    file.log.feed(part)
-        if over:
+        parts = self.client.log(self.run, found.id, name, start=file.offset, follow=found.over)
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                file.offset += len(part)
+                file.log.feed(part)
+        if found.over:
             file.log.end()
 
     async def _say(self, outcomes: list[Outcome], name: str = "") -> None:
@@ -161,8 +163,8 @@ class DbtTail:
             UsageError: It cannot be told which one is meant.
         """
         if self.run:
-            found = await _all(self.client.task_runs_of(self.run))
-            mine = [one for one in found if self.task in (one.id, one.task_id)]
+            there = await _all(self.client.task_runs_of(self.run))
+            mine = [one for one in there if self.task in (one.id, one.task_id)]
             return max(mine, key=lambda one: one.created_at or _EARLIEST, default=None)
         try:
             UUID(self.task)

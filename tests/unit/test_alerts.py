@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import respx
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.alerts import Alert, alerts_of, send_alerts
@@ -52,17 +52,18 @@ async def send(
 # What Slack is told.
 
 
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(
         st.builds(
             Alert,
             title=st.text(min_size=1, max_size=300),
-            text=st.text(st.sampled_from("&<>a\n🔴"), max_size=4_000),
+            text=st.text(st.sampled_from("&<>a\n🔴"), max_size=3_200),
             facts=st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=400), max_size=14),
             url=st.sampled_from(["", "https://app.example.com/runs/1?a=1&b=<2>"]),
             channels=st.lists(st.text("#ab-", max_size=30), max_size=3).map(tuple),
         ),
-        max_size=70,
+        max_size=15,
     )
 )
 def test_messages_are_within_slacks_limits_and_tell_everything_in_order(alerts: list[Alert]) -> None:
@@ -99,9 +100,7 @@ def test_nobody_is_mentioned_by_what_a_database_says() -> None:
     for block in message["blocks"]:
         kinds = [part["type"] for part in [block.get("text"), *block.get("fields", ())] if part]
         assert set(kinds) <= {"plain_text"}
-    assert (
-        message["blocks"][-1]["elements"][0] == {"type": "mrkdwn", "text": "##C1&gt;"} or "<#" not in texts(message)[-1]
-    )
+    assert texts(message)[-1] == "#&lt;#C1&gt;"
 
 
 # Who is told.
@@ -184,9 +183,10 @@ async def test_retry_after_is_waited_for_while_there_is_time(web: respx.MockRout
     assert await send(Alert("one"), clock=clock, ALERTS_SLACK_WEBHOOK=SLACK) == []
     assert clock.slept == [7.0]
     route = web.post(SLACK).mock(side_effect=[httpx.Response(429, headers={"Retry-After": "60"})])
+    before = route.call_count
     (problem,) = await send(Alert("one"), clock=clock, ALERTS_SLACK_WEBHOOK=SLACK)
     assert "no time left" in problem
-    assert route.call_count == 1
+    assert route.call_count == before + 1
     assert clock.slept == [7.0]
 
 

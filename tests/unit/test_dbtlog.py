@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,11 @@ def test_tests_that_fail_and_warn() -> None:
     assert "\x1b" not in reasons["orders.orders_has_one_row"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, len(TESTS)), max_size=12))
 def test_it_does_not_matter_where_a_read_ends(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(TESTS)]
-    found = read(*(TESTS[begin:end] for begin, end in zip(places, places[1:], strict=False)))
+    found = read(*(TESTS[begin:end] for begin, end in pairwise(places)))
     assert told(found) == FOUND
     assert all(one.reason for one in found)
 
