@@ -95,7 +95,9 @@ async def _tell(asked: Asked, seconds: float, teller: _Teller) -> bool:
                 )
             return True
         over = await tail.follow(seconds) if asked.follow else await tail.look()
-        if over and not tail.structured:
+        if not over and not tail.status and not asked.follow:
+            teller.warn(f"{asked.task} has not run yet; --follow waits for it.")
+        if over and tail.status and not tail.structured:
             teller.warn("The log holds no structured line of dbt; set DBT_LOG_FORMAT=json for the task.")
             await tail.artifacts()
         return over or not asked.follow

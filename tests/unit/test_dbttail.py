@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Orchestra:
 
     Attributes:
         steps: What happens before each look at the task's status.
+        tasks, earlier: Ids of the newest attempt, and of those before it.
+        owner: Which attempt a file belongs to.
         reads: Each read: file, first byte, bytes.
     """
 
@@ -45,6 +47,8 @@ class Orchestra:
         self.status = "RUNNING"
         self.run_status = "RUNNING"
         self.tasks = [TASK_RUN]
+        self.earlier: list[str] = []
+        self.owner: dict[str, str] = {}
         self.fail: RunnerError | None = None
         self.reads: list[tuple[str, int, int]] = []
 
@@ -58,20 +62,26 @@ class Orchestra:
         yield [TaskRun.model_validate({"id": "other", "taskId": "load", "status": "SUCCEEDED"})]
         yield [TaskRun.model_validate(one) for one in found]
 
-    async def task_runs(self, *, task_runs: list[str], **_: Any) -> AsyncGenerator[list[TaskRun], None]:
-        if task_runs == [TASK_RUN]:
-            yield [TaskRun.model_validate({"id": TASK_RUN, "status": self.status, "pipelineRunId": "run-1"})]
+    async def task_runs(
+        self, *, superseded: bool, task_runs: Sequence[str] = (), **_: Any
+    ) -> AsyncGenerator[list[TaskRun], None]:
+        assert superseded
+        for one in (*self.earlier, *self.tasks):
+            if one in task_runs or not task_runs:
+                found = {"id": one, "taskId": "dbt", "status": "FAILED", "pipelineRunId": "run-1"}
+                yield [TaskRun.model_validate(found)]
 
     async def run(self, run: str) -> PipelineRun | None:
-        return PipelineRun.model_validate({"id": run, "runStatus": self.run_status}) if run == "run-1" else None
+        found = {"id": run, "runStatus": self.run_status, "createdAt": "2024-01-01T00:00:00+00:00"}
+        return PipelineRun.model_validate(found) if run == "run-1" else None
 
     async def logs(self, run: str, task_run: str) -> list[str]:
-        return list(self.files)
+        return [name for name in self.files if self.owner.get(name, TASK_RUN) == task_run]
 
     async def log(
         self, run: str, task_run: str, filename: str, *, start: int, follow: bool
     ) -> AsyncGenerator[bytes, None]:
-        assert follow == (self.status != "RUNNING")
+        assert follow == (self.status != "RUNNING" or task_run in self.earlier)
         data = self.files[filename][start:]
         self.reads.append((filename, start, len(data)))
         for at in range(0, len(data), 1000):
@@ -113,7 +123,7 @@ async def test_a_log_that_grows_is_told_at_once_and_read_once() -> None:
     nodes = [alert.facts["node"] for alerts in told for alert in alerts]
     assert len(nodes) == len(set(nodes)) == 6
     assert sum(size for _, _, size in orchestra.reads) == len(TESTS)
-    assert [start for _, start, _ in orchestra.reads] == [0, 1000, cut]
+    assert [start for _, start, size in orchestra.reads if size] == [0, 1000, cut]
     first = told[0][0]
     assert (first.url, first.facts["command"], first.facts["attempt"]) == (LINK, "dbt test", "1")
     assert following.structured == 29
@@ -131,6 +141,43 @@ async def test_commands_and_attempts_that_appear_meanwhile_are_read_too() -> Non
     assert await following.follow(3600)
     found = [(one.facts["node"][-1], one.facts["attempt"], one.facts["command"]) for alerts in told for one in alerts]
     assert found == [("a", "1", "dbt run"), ("b", "1", "dbt test"), ("b", "2", "dbt test"), ("c", "10", "odd")]
+
+
+async def test_an_attempt_with_an_id_of_its_own_is_waited_for_after_one_that_failed() -> None:
+    second = "22222222-2222-4222-8222-222222222222"
+
+    def retried(orchestra: Orchestra) -> None:
+        orchestra.earlier, orchestra.tasks, orchestra.status = [TASK_RUN], [second], "RUNNING"
+        orchestra.files |= {"1/x": line("a") + line("late"), "2/x": line("a", "i2")}
+        orchestra.owner["2/x"] = second
+
+    def ended(orchestra: Orchestra) -> None:
+        orchestra.status = "SUCCEEDED"
+
+    orchestra = Orchestra(grow("1/x", line("a"), "FAILED"), lambda _: None, retried, ended)
+    following, told, _ = tail(orchestra)
+    assert await following.follow(3600)
+    found = [(one.facts["node"].rpartition(".")[2], one.facts["attempt"]) for alerts in told for one in alerts]
+    assert found == [("a", "1"), ("late", "1"), ("a", "2")]
+    assert orchestra.clock.monotonic() < following.linger
+
+    # Afterwards each attempt is found, whichever id is given.
+    for name in (TASK_RUN, second, "dbt"):
+        orchestra.reads.clear()
+        following, told, _ = tail(orchestra, name)
+        assert await following.look()
+        assert len(told) == 2
+        assert [name for name, _, _ in orchestra.reads] == ["1/x", "2/x"]
+
+
+@pytest.mark.parametrize(("run_status", "longest"), [("RUNNING", 65), ("FAILED", 5)])
+async def test_another_attempt_is_not_waited_for_for_ever(run_status: str, longest: float) -> None:
+    orchestra = Orchestra(grow("1/x", line("a"), "FAILED"))
+    orchestra.run_status = run_status
+    following, told, _ = tail(orchestra)
+    assert await following.follow(3600)
+    assert len(told) == 1
+    assert longest - 5 <= orchestra.clock.monotonic() <= longest
 
 
 async def test_what_passes_is_waited_out_and_what_does_not_is_raised() -> None:
@@ -183,9 +230,8 @@ async def test_a_task_is_waited_for_by_its_name_and_may_never_run() -> None:
 
 async def test_the_run_of_a_task_run_is_found() -> None:
     following, told, _ = tail(Orchestra(grow("1/x", line("a"), "FAILED")), run="")
-    assert not await following.look()
-    assert following.run == "run-1"
     assert await following.look()
+    assert following.run == "run-1"
     assert told[0][0].url == LINK
 
 
