@@ -18,6 +18,9 @@ def command(
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="The pipeline run that it is in.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the task run is over.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", metavar="2h", help="Follow for that long at most.")] = "2h",
+    linger: Annotated[
+        str, typer.Option("--linger", metavar="1m", help="After a failure, wait that long for another attempt.")
+    ] = "1m",
     artifacts: Annotated[
         bool, typer.Option("--artifacts", help="Read the run_results.json that the task run left, not its log.")
     ] = False,
@@ -36,5 +39,5 @@ def command(
     from orchestra.commands.telling import Asked, tell_of_dbt
     from runner.commands.output import Output
 
-    asked = Asked(task_run, run or "", follow, timeout, artifacts, results, manifest, dry_run)
+    asked = Asked(task_run, run or "", follow, timeout, linger, artifacts, results, manifest, dry_run)
     return tell_of_dbt(asked, Output(json, quiet, debug))

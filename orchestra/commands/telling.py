@@ -27,6 +27,7 @@ class Asked:
     run: str
     follow: bool
     timeout: str
+    linger: str
     artifacts: bool
     results: Path | None
     manifest: Path | None
@@ -40,14 +41,15 @@ def tell_of_dbt(asked: Asked, output: Output) -> int:
         UsageError: The command line makes no sense, or no webhook is set.
         RunnerError: What they are about cannot be read.
     """
-    seconds = _checked(asked)
+    _check(asked)
+    seconds, linger = _seconds("--timeout", asked.timeout), _seconds("--linger", asked.linger)
     environ = environment(Path.cwd())
     if not asked.dry_run and not destinations(environ):
         raise UsageError(
             "No webhook is set: nobody would be told.", guidance=f"Set {SLACK} or {ANY}, or look with --dry-run."
         )
     teller = _Teller(environ, asked.dry_run, output)
-    in_time = run_async(lambda: _tell(asked, seconds, teller))
+    in_time = run_async(lambda: _tell(asked, seconds, linger, teller))
     teller.close()
     if teller.problems:
         return 1
@@ -56,7 +58,7 @@ def tell_of_dbt(asked: Asked, output: Output) -> int:
     return 0 if in_time else 3
 
 
-def _checked(asked: Asked) -> float:
+def _check(asked: Asked) -> None:
     if (asked.task is None) == (asked.results is None):
         raise UsageError("Name either a task run or --results FILE.")
     for name, wrong in (
@@ -68,13 +70,16 @@ def _checked(asked: Asked) -> float:
     ):
         if wrong:
             raise UsageError(f"{name}.")
+
+
+def _seconds(option: str, text: str) -> float:
     try:
-        return parse_duration(asked.timeout).total_seconds()
+        return parse_duration(text).total_seconds()
     except ValueError as error:
-        raise UsageError(f"--timeout: {error}.") from None
+        raise UsageError(f"{option}: {error}.") from None
 
 
-async def _tell(asked: Asked, seconds: float, teller: _Teller) -> bool:
+async def _tell(asked: Asked, seconds: float, linger: float, teller: _Teller) -> bool:
     """Send what there is to tell; return whether nothing more is to come, or none was waited for."""
     if asked.results is not None:
         outcomes = read_outcomes(
@@ -87,7 +92,7 @@ async def _tell(asked: Asked, seconds: float, teller: _Teller) -> bool:
 
     assert asked.task is not None
     async with open_client(Workspace.of(api_key=None), SystemClock()) as client:
-        tail = DbtTail(client, asked.task, asked.run, teller.tell, teller.warn, pause=_PAUSE)
+        tail = DbtTail(client, asked.task, asked.run, teller.tell, teller.warn, pause=_PAUSE, linger=linger)
         if asked.artifacts:
             if not await tail.artifacts():
                 raise RequestRefused(

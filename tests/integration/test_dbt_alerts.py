@@ -182,6 +182,7 @@ def test_from_files(cli: Cli, hook: Hook, project: Project) -> None:
         (["x", "--manifest", "y"], "--manifest needs --results"),
         (["x", "--artifacts", "--follow"], "--artifacts"),
         (["x", "--follow", "--timeout", "soon"], "--timeout"),
+        (["x", "--follow", "--linger", "long"], "--linger"),
         (["dbt"], "no id of a task run"),
     ],
 )
