@@ -13,9 +13,9 @@ from typing import Any
 
 from orchestra.dbtoutcome import SEVERITIES, Outcome, channels_of, cleaned, known, whole
 
-_RESULT = re.compile(r"Log(?!Batch)\w*Result")
+# A batch is told by its model.
+_RESULT = re.compile(r"Log(?!Batch)\w*Result|LogHookEndLine")
 _REASONS = ("RunResultError", "RunResultWarningMessage")
-_LEVELS = {"warn": "warn", "error": "error"}
 # No line that matters is longer; one without an end is not kept for ever.
 _LONGEST = 2**20
 
@@ -89,9 +89,9 @@ class DbtLog:
         status = known(data.get("status"))
         if status not in SEVERITIES:
             # A version that spells it otherwise still says how bad it is.
-            status = _LEVELS.get(str(info.get("level")), "")
+            status = known(info.get("level"))
         unique_id = node.get("unique_id")
-        if not status or not isinstance(unique_id, str):
+        if status not in SEVERITIES or not isinstance(unique_id, str):
             return
         outcome = Outcome(
             unique_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.secrets import redact
@@ -46,9 +46,15 @@ class Alert:
 
     def shown(self) -> dict[str, Any]:
         """Return it as JSON for a webhook."""
-        data = asdict(self)
-        told = {name: redact(data[name]) for name in ("title", "text", "url")}
-        return {**data, **told, "facts": {name: redact(value) for name, value in self.facts.items()}}
+        return {
+            "title": redact(self.title),
+            "text": redact(self.text),
+            "severity": self.severity,
+            "facts": {name: redact(value) for name, value in self.facts.items()},
+            "url": redact(self.url),
+            "key": self.key,
+            "channels": list(self.channels),
+        }
 
 
 def slack_messages(alerts: Iterable[Alert]) -> Iterator[tuple[list[Alert], dict[str, Any]]]:

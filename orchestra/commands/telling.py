@@ -12,7 +12,7 @@ from orchestra.dbtresults import read_outcomes
 from orchestra.dbttail import DbtTail
 from runner.clock import SystemClock
 from runner.commands.output import Output, run_async
-from runner.errors import RequestRefused, UsageError
+from runner.errors import RequestRefused, RunnerError, UsageError
 from runner.secrets import environment, redact
 from runner.units import parse_duration
 
@@ -49,13 +49,16 @@ def tell_of_dbt(asked: Asked, output: Output) -> int:
             "No webhook is set: nobody would be told.", guidance=f"Set {SLACK} or {ANY}, or look with --dry-run."
         )
     teller = _Teller(environ, asked.dry_run, output)
-    in_time = run_async(lambda: _tell(asked, seconds, linger, teller))
+    try:
+        in_time = run_async(lambda: _tell(asked, seconds, linger, teller))
+    except RunnerError:
+        if teller.alerts:
+            teller.close()
+        raise
     teller.close()
-    if teller.problems:
-        return 1
     if not in_time:
         print(f"error: {asked.task} is not over after {asked.timeout}.", file=sys.stderr)
-    return 0 if in_time else 3
+    return 1 if teller.problems else 0 if in_time else 3
 
 
 def _check(asked: Asked) -> None:

@@ -83,11 +83,14 @@ def test_a_test_is_told_before_its_command_ends() -> None:
     assert log.take() == []
 
 
-def test_models_sources_and_commands() -> None:
+def test_models_hooks_sources_and_commands() -> None:
     (model,) = read((GOLDEN / "run.jsonl").read_bytes())
     assert (model.node, model.status, model.channels) == ("model.shop.broken", "error", ("shop-data",))
     assert "no_such_column" in model.reason
     assert model.alert().title == "dbt model failed: broken"
+    (hook,) = read((GOLDEN / "hook.jsonl").read_bytes())
+    assert hook.alert().title == "dbt operation failed: shop-on-run-end-0"
+    assert "nope_hook" in hook.reason
     (source,) = read((GOLDEN / "freshness.jsonl").read_bytes())
     assert source.alert().title == "dbt source is stale: raw.payments"
     assert source.channels == ("loading",)
