@@ -139,6 +139,13 @@ def test_a_thing_is_told_once_for_each_invocation_and_status() -> None:
     assert len(second.take()) == 1
 
 
+def test_a_reason_belongs_to_its_invocation() -> None:
+    node = {"unique_id": "test.shop.a.0123456789"}
+    reason = event(msg="why", node_info=node, info={"name": "RunResultError", "invocation_id": "second"})
+    found = read(named() + named(info={"invocation_id": "second"}) + reason)
+    assert [one.reason for one in found] == ["", "why"]
+
+
 @pytest.mark.parametrize(
     ("status", "level", "severity"),
     [
