@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -65,10 +66,10 @@ class Cron:
 
     def shortest_gap(self) -> int | None:
         """Return the minutes between two ticks, where they are nearest; None where there is at most one."""
-        gaps = [later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)]
+        gaps = [later - sooner for sooner, later in pairwise(self.times)]
         first = date(_FIRST, 1, 1)
         days = [day for day in range(366 * _YEARS) if self.is_day(first + timedelta(days=day))]
-        apart = min((later - sooner for sooner, later in zip(days, days[1:], strict=False)), default=None)
+        apart = min((later - sooner for sooner, later in pairwise(days)), default=None)
         if apart is not None:
             gaps.append(apart * 1440 - self.times[-1] + self.times[0])
         return min(gaps, default=None) if days else None

@@ -193,7 +193,9 @@ class _Check:
         if key is None:
             return
         if key.lower() not in {known.lower() for known in _ABOUT_RUN}:
-            self._warn(root, f"{root.id}.{key} is not known.", near(key, _ABOUT_RUN, f"Known: {', '.join(_ABOUT_RUN)}."))
+            self._warn(
+                root, f"{root.id}.{key} is not known.", near(key, _ABOUT_RUN, f"Known: {', '.join(_ABOUT_RUN)}.")
+            )
         elif key.lower() == "pipeline_run_tasks":
             self._task(root, links[1:])
 
@@ -211,7 +213,9 @@ class _Check:
         wanted = key_of(links[1]) if len(links) > 1 else None
         if wanted is not None and wanted.lower() not in {known.lower() for known in _ABOUT_TASK}:
             known = ", ".join(_ABOUT_TASK)
-            self._warn(root, f"of a task nobody knows {wanted!r}.", near(wanted.upper(), _ABOUT_TASK, f"Known: {known}."))
+            self._warn(
+                root, f"of a task nobody knows {wanted!r}.", near(wanted.upper(), _ABOUT_TASK, f"Known: {known}.")
+            )
         elif not self._outline.runs_before(task.id, self._path):
             self._warn(root, f"nothing here waits for the task {named!r}.", "It may not have run yet.")
 

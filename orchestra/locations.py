@@ -8,7 +8,6 @@ depth nor aliases make it run away.
 from __future__ import annotations
 
 import math
-import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +102,7 @@ class _Builder:
     def __init__(self, located: Located) -> None:
         self._located = located
         self._anchors: dict[str, tuple[Any, int] | None] = {}
-        self._scalars = yaml.SafeLoader("")
+        self._scalars: Any = yaml.SafeLoader("")
         self._count = 0
 
     def build(self) -> None:
@@ -147,7 +146,7 @@ class _Builder:
             self._anchors[event.anchor] = None
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event)
-            located._spans[path] = (event.start_mark.index, event.end_mark.index)
+            located._spans[path] = _span(event)
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._list(path, depth)
         else:
@@ -217,7 +216,7 @@ class _Builder:
         if tag in _TEXTS:
             return event.value
         try:
-            value = typing.cast("Any", self._scalars).construct_object(yaml.ScalarNode(tag, event.value), deep=True)
+            value = self._scalars.construct_object(yaml.ScalarNode(tag, event.value), deep=True)
         except (ValueError, KeyError, yaml.YAMLError):
             self._located.note(event.start_mark, f"this is no {tag.removeprefix(_TAG)}.", "Quote it to make it a text.")
             return None
@@ -225,6 +224,10 @@ class _Builder:
             self._located.note(event.start_mark, "JSON has no such number.", "Quote it to make it a text.")
             return None
         return value
+
+
+def _span(event: Any) -> tuple[int, int]:
+    return event.start_mark.index, event.end_mark.index
 
 
 def place_of(mark: Any) -> Place:

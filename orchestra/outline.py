@@ -28,7 +28,7 @@ class Node:
     @property
     def is_task(self) -> bool:
         """Whether it is a task."""
-        return len(self.path) == 4 or "integration" in self.data and "tasks" not in self.data
+        return len(self.path) == 4 or ("integration" in self.data and "tasks" not in self.data)
 
 
 class Outline:

@@ -130,14 +130,18 @@ def _json_text(value: Any, at: Path_, findings: Findings) -> None:
         findings.error(at, f"{key} holds no JSON ({said}).", 'For example \'{"NAME": "value"}\'.')
         return
     if not isinstance(read, dict):
-        findings.error(at, f"{key} should hold one JSON object, not {kind_of(read)}.", 'For example \'{"NAME": "value"}\'.')
+        findings.error(
+            at, f"{key} should hold one JSON object, not {kind_of(read)}.", 'For example \'{"NAME": "value"}\'.'
+        )
 
 
 def _python(parameters: dict[str, Any], at: Path_, findings: Findings) -> None:
     version = parameters.get("python_version")
     if isinstance(version, int | float):
         hint = f"Write '{version}'; without quotes, 3.10 would be 3.1."
-        findings.warn((*at, "python_version"), f"python_version is a number here, and should be a text: {version}.", hint)
+        findings.warn(
+            (*at, "python_version"), f"python_version is a number here, and should be a text: {version}.", hint
+        )
     elif isinstance(version, str) and not is_expression(version) and version not in PYTHON_VERSIONS:
         known = ", ".join(PYTHON_VERSIONS)
         findings.warn((*at, "python_version"), f"Python {version!r} is not known here.", f"Known: {known}.")

@@ -51,7 +51,9 @@ class Configuration(Part):
     """Retries and time-outs; those of a task come before those of its group and those of the pipeline."""
 
     retries: Annotated[int | str, Whole(0)] | None = None
-    retry_delay: Annotated[int | str, Whole(0, MOST_RETRY_DELAY, "minutes")] | None = Field(None, description="Minutes, at most 120.")
+    retry_delay: Annotated[int | str, Whole(0, MOST_RETRY_DELAY, "minutes")] | None = Field(
+        None, description="Minutes, at most 120."
+    )
     timeout: Annotated[int | str, Whole(1, unit="seconds")] | None = Field(None, description="Seconds.")
     concurrency: Concurrency | None = None
 
@@ -163,9 +165,7 @@ class Sensor(Part):
     cron: str
     timezone: str | None = None
     timeout_mins: Annotated[int | str, Whole(1, LONGEST_WINDOW, "minutes")] | None = None
-    frequency_secs: (
-        Annotated[int | str, Whole(SHORTEST_FREQUENCY, LONGEST_FREQUENCY, "seconds")] | None
-    ) = None
+    frequency_secs: Annotated[int | str, Whole(SHORTEST_FREQUENCY, LONGEST_FREQUENCY, "seconds")] | None = None
     environments: Texts | None = None
     exclude: Texts | None = None
     run_inputs: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ from orchestra.matrices import check_matrices
 from orchestra.outline import Node, Outline
 from orchestra.parametercheck import check_tasks
 from orchestra.pipeline import note_mistakes, read_pipeline
-from orchestra.problems import Findings, Problem, near
+from orchestra.problems import Findings, Problem, near, sequence
 from orchestra.triggercheck import check_alerts, check_triggers
 
 
@@ -71,8 +71,8 @@ def _check_order(outline: Outline, findings: Findings) -> None:
 
 def _check_level(nodes: Mapping[str, Node], outline: Outline, findings: Findings) -> None:
     for node in nodes.values():
-        named = node.data.get("depends_on")
-        for index, other in enumerate(named if isinstance(named, list) else []):
+        named = sequence(node.data.get("depends_on"))
+        for index, other in enumerate(named):
             if isinstance(other, str) and other not in nodes:
                 what = "task" if node.group is not None else "group"
                 hint = _elsewhere(node, other, outline) or near(other, set(nodes) - {node.id})

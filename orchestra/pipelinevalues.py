@@ -65,9 +65,7 @@ def _flag(value: Any) -> Any:
     raise ValueError(f"should be true or false, not {repr(value) if isinstance(value, str) else kind_of(value)}")
 
 
-Flag = Annotated[
-    bool | str, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, _EXPRESSION]})
-]
+Flag = Annotated[bool | str, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, _EXPRESSION]})]
 
 
 def kind_of(value: Any) -> str:

@@ -33,7 +33,9 @@ class Problem:
 
     def __str__(self) -> str:
         warning = "warning: " if self.severity == "warning" else ""
-        return f"{self.path}:{self.line}:{self.column}: {warning}{self.message}" + (f" {self.hint}" if self.hint else "")
+        return f"{self.path}:{self.line}:{self.column}: {warning}{self.message}" + (
+            f" {self.hint}" if self.hint else ""
+        )
 
     def record(self) -> dict[str, Any]:
         """Return it for machines."""

@@ -112,7 +112,9 @@ def fields_at(model: type[BaseModel], path: Path_, data: Any) -> list[str]:
     """Return the keys that are known at a place of a document."""
     found: list[Any] = [model]
     for part in path:
-        data = data.get(part) if isinstance(data, dict) else None if isinstance(data, list) is False else data[int(part)]
+        data = (
+            data.get(part) if isinstance(data, dict) else None if isinstance(data, list) is False else data[int(part)]
+        )
         found = [inner for one in found for inner in _inner(one, part)]
     models = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
     if len(models) > 1 and isinstance(data, dict):

@@ -21,7 +21,19 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Check pipelines: each mistake with its file, line and column. Exit code 1 when there are some."""
-    from orchestra.validation import Asked, validate_files
-    from runner.commands.output import Output
+    import json as jsonlib
+    import sys
 
-    return validate_files(files, Asked(strict=strict, online=online), Output(json, quiet, debug))
+    from orchestra.validation import validate_files
+
+    verdict = validate_files(files, online=online)
+    ok = not verdict.errors and not (strict and verdict.warnings)
+    if json:
+        print(jsonlib.dumps(verdict.record(ok=ok), indent=2))
+        return 0 if ok else 1
+    for problem in verdict.problems:
+        if strict or not quiet or problem.severity == "error":
+            print(problem)
+    if not quiet:
+        sys.stderr.write(f"{verdict.summary()}\n")
+    return 0 if ok else 1
