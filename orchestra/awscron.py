@@ -89,9 +89,9 @@ def parse_cron(text: str) -> Cron:
     months, years = _values(_FIELDS[3], *month), _values(_FIELDS[5], *year)
     questions = [word for word, _ in (day, weekday)].count("?")
     if questions != 1:
-        which = "both" if questions else "neither"
+        which = "both are" if questions else "neither is"
         raise CronError(
-            f"of the day of the month and the day of the week, exactly one is '?'; here {which} is.",
+            f"of the day of the month and the day of the week, exactly one is '?'; here {which}.",
             weekday[1],
             f"For example {_repaired([word for word, _ in found])!r}.",
         )
@@ -116,12 +116,9 @@ def six_fields(five: str) -> str | None:
         return None
     # Elsewhere 0 and 7 are Sunday; here 1 is.
     moved = re.sub(r"\d", lambda match: str(int(match.group()) % 7 + 1), weekday)
-    six = f"{minute} {hour} ? {month} {moved} *"
-    try:
-        parse_cron(six)
-    except CronError:
+    if any(int(begin) > int(end) for begin, end in re.findall(r"(\d)-(\d)", moved)):
         return None
-    return six
+    return f"{minute} {hour} ? {month} {moved} *"
 
 
 def _refuse_number(words: list[str]) -> None:
@@ -157,10 +154,10 @@ def _values(field: _Field, word: str, offset: int) -> set[int]:
             begin, dash, end = span.partition("-")
             low = _value(field, begin, offset)
             high = _value(field, end, offset) if dash else field.high if slash else low
-        if low > high:
-            # From Friday to Monday goes round the week, but not here.
-            raise CronError(f"{field.name}: {span!r} runs backwards.", offset)
-        found |= set(range(low, high + 1, int(step) if slash else 1))
+        every = int(step) if slash else 1
+        # Nothing says whether from Friday to Monday goes round the week, so it is taken.
+        high += field.high - field.low + 1 if low > high else 0
+        found |= {(one - field.low) % (field.high - field.low + 1) + field.low for one in range(low, high + 1, every)}
     return found
 
 

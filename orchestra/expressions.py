@@ -75,6 +75,7 @@ class Expression:
             raise ExpressionError("the expression is empty.")
         if len(self.body) > _LONGEST:
             raise ExpressionError(f"the expression has more than {_LONGEST:,} letters.")
+        self._check_brackets()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -82,14 +83,33 @@ class Expression:
                 tree = ast.parse(f"({self.body}\n)", mode="eval").body
         except SyntaxError as error:
             offset = self._offset(error.lineno or 1, (error.offset or 1) - 1, utf8=False)
-            raise ExpressionError(f"the expression cannot be read: {error.msg}.", offset) from None
-        except (RecursionError, MemoryError, ValueError) as error:
-            raise ExpressionError(f"the expression cannot be read: {type(error).__name__}.") from None
+            raise ExpressionError("the expression cannot be read from here on.", offset) from None
+        except (RecursionError, MemoryError, ValueError):
+            raise ExpressionError("the expression cannot be read.") from None
         for node in ast.walk(tree):
             if not isinstance(node, _KNOWN):
                 said = _SAID.get(type(node), f"{type(node).__name__.lower()} here")
                 raise ExpressionError(f"Orchestra's expressions know no {said}.", self.offset_of(node))
         return tree
+
+    def _check_brackets(self) -> None:
+        """See that strings and brackets close, in words that do not depend on the version of Python."""
+        at, opened = len(OPENING), list[tuple[str, int]]()
+        end = len(OPENING) + len(self.body)
+        while at < end:
+            letter, string = self.source[at], _STRINGS.match(self.source, at, end)
+            if string:
+                at = string.end()
+                continue
+            if letter in "'\"":
+                raise ExpressionError("this quote is never closed.", at)
+            if letter in "([{":
+                opened.append((letter, at))
+            elif letter in ")]}" and (not opened or opened.pop()[0] != "([{"[")]}".index(letter)]):
+                raise ExpressionError(f"this {letter!r} closes nothing.", at)
+            at += 1
+        if opened:
+            raise ExpressionError(f"this {opened[-1][0]!r} is never closed.", opened[-1][1])
 
     def offset_of(self, node: ast.AST) -> int:
         """Return where a part of it begins, from the beginning of ``${{``."""
@@ -98,7 +118,7 @@ class Expression:
     def _offset(self, line: int, column: int, *, utf8: bool) -> int:
         lines = f"({self.body}".split("\n")
         if line > len(lines):
-            return len(self.source)
+            return len(self.source) - len(CLOSING)
         text = lines[line - 1]
         if utf8:
             column = len(text.encode()[:column].decode(errors="ignore"))

@@ -6,8 +6,10 @@ Facts: Orchestra docs, "Python", "dbt Core", "Data quality tests" (thresholds co
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,6 +25,7 @@ from runner.document import Path_
 _CONNECTION = re.compile(r".+_\d{5}")
 _THRESHOLD = re.compile(r"\s*(!=|>=|<=|=|>|<)\s*(\d+)\s*")
 _SHORTEST_TIMEOUT = 30
+_ALMOST = 0.88
 _JSON_TEXTS = ("environment_variables", "custom_headers")
 _PYTHONS = ("PYTHON_EXECUTE_SCRIPT", "DBT_CORE_EXECUTE")
 
@@ -51,19 +54,22 @@ def _configurations(outline: Outline) -> list[tuple[Path_, dict[str, Any]]]:
 
 def _integration(task: Node, findings: Findings) -> None:
     integration, job = task.data.get("integration"), task.data.get("integration_job")
-    if isinstance(integration, str) and integration.isupper() and integration not in INTEGRATIONS:
-        message = f"the integration {integration!r} is not known here."
-        findings.warn((*task.path, "integration"), message, near(integration, INTEGRATIONS))
-    if not isinstance(integration, str) or not isinstance(job, str) or not job.isupper():
+    if isinstance(integration, str) and integration not in INTEGRATIONS:
+        _typo(integration, INTEGRATIONS, "integration", task, findings)
+    if not isinstance(integration, str) or not isinstance(job, str) or integration not in JOBS:
         return
     owner = next((name for name, jobs in JOBS.items() if job in jobs), None)
-    if owner is not None and owner != integration and integration in JOBS:
-        message = f"{job} is a job of {owner}, not of {integration}."
-        findings.warn((*task.path, "integration_job"), message)
-    elif owner is None and integration in JOBS:
-        hint = near(job, JOBS[integration])
-        if hint:
-            findings.warn((*task.path, "integration_job"), f"the job {job!r} is not known here.", hint)
+    if owner is None:
+        _typo(job, JOBS[integration], "integration_job", task, findings)
+    elif owner != integration:
+        findings.warn((*task.path, "integration_job"), f"{job} is a job of {owner}, not of {integration}.")
+
+
+def _typo(word: str, known: Collection[str], key: str, task: Node, findings: Findings) -> None:
+    """Doubt a name that is almost a known one; there are many that nobody has listed."""
+    found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=_ALMOST)
+    if found:
+        findings.warn((*task.path, key), f"the {key} {word!r} is not known.", f"Did you mean {found[0]!r}?")
 
 
 def check_connection(value: Any, path: Path_, findings: Findings) -> None:

@@ -18,6 +18,9 @@ from orchestra.pipeline import Pipeline
 # What YAML 1.1 or 1.2 could read as something else; PyYAML itself quotes only what 1.1 could.
 _NUMBERLIKE = re.compile(r"[-+.]?\d[\d_.,:eExXoObB+-]*|0[xob][\da-fA-F]+|(?i:true|false|null|yes|no|on|off|y|n|~)")
 
+# Line breaks to some readers and not to others.
+_ODD_BREAKS = "\r\x85\u2028\u2029\ufeff"
+
 
 class _Dumper(yaml.SafeDumper):
     """Block style, no aliases, lists indented under their key."""
@@ -33,6 +36,8 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     style = None
     if "\n" in value and _as_block(value):
         style = "|"
+    elif any(letter in _ODD_BREAKS for letter in value):
+        style = '"'
     elif _NUMBERLIKE.fullmatch(value):
         style = "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)

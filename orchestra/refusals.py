@@ -59,13 +59,13 @@ def place_in(knows: typing.Callable[[Path_], bool], loc: tuple[Any, ...], kind: 
     Args:
         knows: Whether something stands at a path of the document.
         loc: Of pydantic, or of the schema endpoint of Orchestra.
-        kind: Of the complaint; a key that is missing stands nowhere.
+        kind: Of the complaint; a key that is missing stands nowhere, and one that was merged stands elsewhere.
     """
     path: Path_ = ()
     for index, part in enumerate(loc):
         # The document's own keys are texts, whatever they look like.
         named = part if knows((*path, part)) else str(part)
-        if knows((*path, named)) or (index == len(loc) - 1 and kind == "missing"):
+        if knows((*path, named)) or (index == len(loc) - 1 and kind in ("missing", "extra_forbidden")):
             path = (*path, named)
     return path
 

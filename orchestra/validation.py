@@ -8,21 +8,20 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from orchestra.client import OrchestraClient, open_client
 from orchestra.locations import Located
 from orchestra.pipelinecheck import check_pipeline
 from orchestra.problems import Findings, Problem
-from orchestra.records import SchemaProblem
 from orchestra.refusals import place_in
-from orchestra.workspace import Workspace
-from runner.clock import SystemClock
 from runner.commands.output import run_async
 from runner.errors import UsageError
 from runner.tasks import task_group
+
+if TYPE_CHECKING:
+    from orchestra.records import SchemaProblem
 
 SUFFIXES = (".yml", ".yaml", ".oml")
 _STDIN = "-"
@@ -168,13 +167,16 @@ def _check(path: Path, text: str | Problem) -> Checked:
 
 async def _ask(checked: Sequence[Checked]) -> list[Checked]:
     """Ask Orchestra about every file that holds a mapping."""
+    from orchestra.client import open_client
+    from orchestra.workspace import Workspace
+    from runner.clock import SystemClock
+
     told: dict[int, list[Problem]] = {}
     workspace = await anyio.to_thread.run_sync(lambda: Workspace.of(api_key=None, keyless=True))
 
     async def ask(number: int, one: Checked, located: Located) -> None:
         told[number] = placed(await client.check_definition(located.data), one.path, located)
 
-    client: OrchestraClient
     async with open_client(workspace, SystemClock()) as client, task_group() as tasks:
         for number, one in enumerate(checked):
             if one.located is not None and not one.located.broken and isinstance(one.located.data, dict):
