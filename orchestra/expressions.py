@@ -148,7 +148,7 @@ def _closing(text: str, begin: int) -> int | None:
     at, depth = begin, 0
     while at < len(text):
         string = _STRINGS.match(text, at)
-        if string:
+        if string and OPENING not in string.group():
             at = string.end()
         elif text[at] == "{":
             depth, at = depth + 1, at + 1

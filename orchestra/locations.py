@@ -242,8 +242,9 @@ def _said(error: yaml.MarkedYAMLError) -> str:
 
 
 def _advice(error: yaml.MarkedYAMLError, text: str, mark: Any) -> str:
-    line = (text.splitlines() or [""])[min(mark.line, text.count("\n"))] if mark else ""
-    if "\t" in line[: len(line) - len(line.lstrip())] or "\\t" in (error.problem or "") or "'\t'" in str(error.problem):
+    lines = text.split("\n")
+    line = lines[min(mark.line, len(lines) - 1)] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip())] or "\\t" in (error.problem or ""):
         return "Indent with spaces; YAML takes no tabs there."
     if "mapping values are not allowed" in (error.problem or ""):
         return "Quote a text that holds a colon, and look at the indentation."

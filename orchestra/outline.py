@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from orchestra.problems import mapping, sequence
@@ -46,6 +45,7 @@ class Outline:
             for name, one in mapping(self.data.get("pipeline")).items()
         }
         self.tasks: dict[str, Node] = {}
+        self._before: dict[str, set[str]] = {}
         for node in self.every_task():
             self.tasks.setdefault(node.id, node)
 
@@ -73,10 +73,6 @@ class Outline:
         """The inputs by name."""
         return mapping(self.data.get("inputs"))
 
-    @cached_property
-    def _before(self) -> dict[str, frozenset[str]]:
-        return {name: frozenset(_reached(name, self.top)) for name in self.top}
-
     def runs_before(self, task: str, path: Path_) -> bool:
         """Tell whether a task has ended when the node around a path is looked at."""
         other = self.tasks[task]
@@ -84,6 +80,8 @@ class Outline:
             return True
         here, there = str(path[1]), other.group or other.id
         if here != there:
+            if here not in self._before:
+                self._before[here] = _reached(here, self.top)
             return there in self._before[here]
         if len(path) < 4 or path[2] != "tasks" or other.group is None:
             return False

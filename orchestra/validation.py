@@ -17,7 +17,7 @@ from orchestra.pipelinecheck import check_pipeline
 from orchestra.problems import Findings, Problem
 from orchestra.refusals import place_in
 from runner.commands.output import run_async
-from runner.errors import UsageError
+from runner.errors import SourceDown, Unreachable, UsageError
 from runner.tasks import task_group
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def validate_files(names: Sequence[str], *, online: bool = False) -> Verdict:
 
     Raises:
         UsageError: There is nothing to check.
-        RunnerError: Orchestra cannot be asked.
+        ContactError: Orchestra cannot be asked.
     """
     checked = [_check(path, text) for path, text in _texts(names)]
     if online:
@@ -175,7 +175,10 @@ async def _ask(checked: Sequence[Checked]) -> list[Checked]:
     workspace = await anyio.to_thread.run_sync(lambda: Workspace.of(api_key=None, keyless=True))
 
     async def ask(number: int, one: Checked, located: Located) -> None:
-        told[number] = placed(await client.check_definition(located.data), one.path, located)
+        try:
+            told[number] = placed(await client.check_definition(located.data), one.path, located)
+        except SourceDown as error:
+            raise Unreachable(error.message, guidance="Without --online nobody else is asked.") from error
 
     async with open_client(workspace, SystemClock()) as client, task_group() as tasks:
         for number, one in enumerate(checked):

@@ -51,7 +51,8 @@ class Workspace:
     @property
     def headers(self) -> dict[str, str]:
         """What every request carries; never printed."""
-        return {"Authorization": f"Bearer {self.api_key}", "User-Agent": "orchestra-blueprints"}
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {**key, "User-Agent": "orchestra-blueprints"}
 
     @property
     def account_headers(self) -> dict[str, str]:

@@ -327,9 +327,7 @@ def test_unknown_integrations_and_tasks_without_a_group_pass():
 
 def test_task_groups_takes_no_task_without_a_group():
     text = OTHERS + "    condition: ${{ task_groups['approve'].all().status == 'SUCCEEDED' }}\n"
-    assert [str(problem) for problem in check(text)] == [
-        "load.yml:21:20: there is no group 'approve'. That is a task."
-    ]
+    assert [str(problem) for problem in check(text)] == ["load.yml:21:20: there is no group 'approve'. That is a task."]
 
 
 def test_a_name_that_is_almost_known_is_doubted():
@@ -368,8 +366,8 @@ def test_who_waits_for_whom(waits, said):
 
 
 def test_a_long_chain_is_no_circle():
-    names = [f"g{number}" for number in range(3000)]
-    text = order(**{name: before for name, before in zip(names, ["", *names], strict=False)})
+    names = [f"g{number}" for number in range(1200)]
+    text = order(**dict(zip(names, ["", *names], strict=False)))
     assert check(text.replace("depends_on: [g1]", "depends_on: [g1, g1]"))[0].message == "'g1' stands twice."
 
 
@@ -409,6 +407,7 @@ def test_ids_are_unique_among_groups_and_tasks():
         ("version: 1\nname: x\npipeline: {}", "load.yml:1:10: version: 1 is not known. Did you mean 'v1'?"),
         ("version: v1\nname: x", "load.yml:1:1: the pipeline needs the key 'pipeline'."),
         ("version: v1\n\tname: x", "load.yml:2:1: "),
+        ("version: v1\npipeline: [\n", "load.yml:3:1: did not find expected node content while parsing a flow"),
         ("version: v1\nname: a: b", "load.yml:2:8: mapping values are not allowed in this context."),
         ("version: v1\nname: x\n---\nversion: v1\n", "load.yml:3:1: a second document begins here."),
     ],
@@ -423,7 +422,9 @@ def test_tabs_are_named():
 
 
 def test_everything_is_told_at_once_in_the_order_of_the_file():
-    text = document(top="a: 1\nb: 2", task="c: 3", report="condition: ${{ x }}").replace("name: Load", "name: 5\nname: L")
+    text = document(top="a: 1\nb: 2", task="c: 3", report="condition: ${{ x }}").replace(
+        "name: Load", "name: 5\nname: L"
+    )
     problems = check(text)
     assert [problem.line for problem in problems] == sorted(problem.line for problem in problems)
     assert len(problems) == 6

@@ -83,7 +83,9 @@ def test_what_stands_twice_has_no_alias():
     destinations = [{"integration": "EMAIL", "destination": "data@example.com"}]
     alert = {"name": "Failed", "statuses": ["FAILED"], "destinations": destinations}
     shared = {"rows": [1]}
-    pipeline = Pipeline.model_validate({**LOAD, "alerts": [alert, {**alert, "name": "Late"}], "meta": {"a": shared, "b": shared}})
+    pipeline = Pipeline.model_validate(
+        {**LOAD, "alerts": [alert, {**alert, "name": "Late"}], "meta": {"a": shared, "b": shared}}
+    )
     assert "&" not in dump_pipeline(pipeline).replace("&&", "")
 
 
@@ -94,7 +96,11 @@ words = st.text(max_size=40) | st.sampled_from(
 )  # fmt: skip
 texts = words.filter(lambda text: not any("\ud800" <= letter <= "\udfff" for letter in text))
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**15), 10**15)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=4,
 )
@@ -111,7 +117,9 @@ tasks = st.fixed_dictionaries(
         "tags": st.lists(texts, max_size=2) | st.none(),
         "connection": texts,
         "paused": st.booleans(),
-        "configuration": st.fixed_dictionaries({}, optional={"retries": st.integers(0, 9), "timeout": st.integers(1, 9**9)}),
+        "configuration": st.fixed_dictionaries(
+            {}, optional={"retries": st.integers(0, 9), "timeout": st.integers(1, 9**9)}
+        ),
     },
 )
 groups = st.fixed_dictionaries(
@@ -125,8 +133,12 @@ pipelines = st.fixed_dictionaries(
     {"name": texts, "pipeline": st.dictionaries(texts, groups | tasks, max_size=2)},
     optional={
         "meta": st.dictionaries(texts, values, max_size=2),
-        "inputs": st.dictionaries(texts, st.fixed_dictionaries({"type": st.just("string"), "default": values}), max_size=2),
-        "schedule": st.lists(st.fixed_dictionaries({"cron": texts}, optional={"exclude": st.lists(texts, max_size=2)}), max_size=2),
+        "inputs": st.dictionaries(
+            texts, st.fixed_dictionaries({"type": st.just("string"), "default": values}), max_size=2
+        ),
+        "schedule": st.lists(
+            st.fixed_dictionaries({"cron": texts}, optional={"exclude": st.lists(texts, max_size=2)}), max_size=2
+        ),
     },
 )
 
