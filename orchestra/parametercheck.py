@@ -120,7 +120,10 @@ def _doubt(error: ValidationError, job: str, known: list[str], at: Path_, findin
 def _json_text(value: Any, at: Path_, findings: Findings) -> None:
     key = at[-1]
     if isinstance(value, dict | list):
-        example = json.dumps(value, default=str) if len(str(value)) < 60 else '{"NAME": "value"}'
+        # The names only: the values may be secrets.
+        example = json.dumps(
+            dict.fromkeys(value, "…") if isinstance(value, dict) else {"NAME": "…"}, ensure_ascii=False
+        )
         findings.error(at, f"{key} is one text that holds JSON, not {kind_of(value)}.", f"Write '{example}'.")
         return
     if not isinstance(value, str):

@@ -157,7 +157,7 @@ ERRORS = [
     ({"group": "matrix: {inputs: {a: [false, ▶{id: false, name: b}]}}"}, "two children would have the id TASK_false."),
     # Parameters.
     ({"parameters": "environment_variables: ▶{A: 1}"},
-     "environment_variables is one text that holds JSON, not a mapping. Write '{\"A\": 1}'."),
+     "environment_variables is one text that holds JSON, not a mapping. Write '{\"A\": \"…\"}'."),
     ({"parameters": "environment_variables: ▶'{A: 1}'"}, "environment_variables holds no JSON (line 1: Expecting prop"),
     ({"parameters": "environment_variables: ▶'[1]'"}, "environment_variables should hold one JSON object, not a list."),
     ({"parameters": "source: ▶INLINE"}, "source INLINE needs the parameter 'code'."),
