@@ -33,7 +33,7 @@ def check_expressions(outline: Outline, findings: Findings) -> None:
     """Look at every expression of a pipeline."""
     for path, text in texts(outline.data):
         found = list(expressions(text))
-        if path[-1] == "condition" and not found and path[0] in ("pipeline", "sensors"):
+        if path[-1] == "condition" and not found and "parameters" not in path and path[0] in ("pipeline", "sensors"):
             findings.warn(path, "this condition holds no ${{ }}: it is a text, and a text is always true.")
         for expression in found:
             _Check(outline, findings, path, expression).check()
@@ -61,10 +61,11 @@ def outputs_read(outline: Outline) -> Iterator[tuple[str, Path_, Expression, ast
             except ExpressionError:
                 continue
             for node in ast.walk(tree):
-                chain = dotted(node) if isinstance(node, ast.Attribute | ast.Subscript) else None
-                found = _task_of(chain) if chain else None
+                if not isinstance(node, ast.Attribute | ast.Subscript):
+                    continue
+                found = _task_of(dotted(node))
                 if found and len(found[1]) == 1 and (key_of(found[1][0]) or "").lower() == "outputs":
-                    yield found[0], path, expression, node  # type: ignore[misc]
+                    yield found[0], path, expression, node
 
 
 def _task_of(chain: tuple[ast.expr, list[ast.expr]]) -> tuple[str, list[ast.expr]] | None:
@@ -88,7 +89,7 @@ class _Check:
         self._path = path
         self._expression = expression
         # Elsewhere what cannot be read is handed on as it stands.
-        self._must = path[-1] in ("condition", "connection") or "matrix" in path
+        self._must = path[-1] in ("condition", "connection") or path[2:3] == ("matrix",)
 
     def check(self) -> None:
         try:
@@ -176,14 +177,13 @@ class _Check:
         elif name == "matrix":
             self._matrix(root, key)
         elif name == "outputs" and self._path[0] not in ("sensors", "trigger_events"):
-            self._warn(root, "outputs is known to sensors and trigger events only.", "Outputs of a task: "
-                       "ORCHESTRA.PIPELINE_RUN_TASKS['task'].OUTPUTS['name'].")  # fmt: skip
+            hint = "Those of a task are ORCHESTRA.PIPELINE_RUN_TASKS['task'].OUTPUTS['name']."
+            self._warn(root, "outputs is known to sensors and trigger events only.", hint)
 
     def _matrix(self, root: ast.Name, key: str | None) -> None:
         keys = self._outline.matrix_keys(self._path)
         if keys is None:
-            self._error(root, f"{root.id} is known in a group with a matrix only.", "This group has none."
-                        if self._path[0] == "pipeline" else "")  # fmt: skip
+            self._error(root, f"{root.id} is known in a group with a matrix only.")
         elif key is not None and key not in keys:
             said = near(key, keys, f"Known here: {', '.join(sorted(keys))}." if keys else "")
             self._error(root, f"the matrix of this group has no input {key!r}.", said)

@@ -166,20 +166,13 @@ def _closing(text: str, begin: int) -> int | None:
     return plain if plain >= 0 and (other < 0 or plain < other) else None
 
 
-def dotted(node: ast.AST) -> tuple[ast.expr, list[ast.expr]] | None:
+def dotted(node: ast.expr) -> tuple[ast.expr, list[ast.expr]]:
     """Return the root of a chain of attributes, subscripts and calls, and its links from the root on."""
     links: list[ast.expr] = []
-    while True:
-        if isinstance(node, ast.Attribute | ast.Subscript):
-            links.append(node)
-            node = node.value
-        elif isinstance(node, ast.Call):
-            links.append(node)
-            node = node.func
-        elif isinstance(node, ast.expr):
-            return node, links[::-1]
-        else:
-            return None
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        links.append(node)
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node, links[::-1]
 
 
 def key_of(link: ast.AST) -> str | None:

@@ -40,7 +40,7 @@ def note_refusals(error: ValidationError, model: type[BaseModel], findings: Find
             continue
         told.add(path)
         if issue["type"] == "extra_forbidden":
-            certain = not any(part in _OPEN for part in path[:-1])
+            certain = not any(part in _OPEN for part in _without_ids(path)[:-1])
             _unknown(path, model, findings, certain=certain)
             doubted = None if certain or doubted is None else [*doubted, path]
             continue
@@ -68,6 +68,13 @@ def place_in(knows: typing.Callable[[Path_], bool], loc: tuple[Any, ...], kind: 
         if knows((*path, named)) or (index == len(loc) - 1 and kind in ("missing", "extra_forbidden")):
             path = (*path, named)
     return path
+
+
+def _without_ids(path: Path_) -> Path_:
+    """Leave out the ids of a group and a task, which may be called as a key is."""
+    if path[0] != "pipeline":
+        return path
+    return path[4:] if path[2:3] == ("tasks",) else path[2:]
 
 
 def _unknown(path: Path_, model: type[BaseModel], findings: Findings, *, certain: bool) -> None:

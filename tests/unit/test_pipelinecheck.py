@@ -339,6 +339,15 @@ def test_a_name_that_is_almost_known_is_doubted():
     assert [(problem.severity, problem.hint) for problem in check(text)] == [("error", "Did you mean 'SNOWFLAKE'?")]
 
 
+def test_ids_that_are_called_as_keys_are():
+    text, places = expected(
+        OTHERS.replace("  sync:", "  matrix:").replace("      crm:", "      webhook:\n        ▶foo: 1")
+        .replace("anything: ", "condition: x, anything: ")
+    )  # fmt: skip
+    problems = check(text)
+    assert [(problem.line, problem.column, problem.severity) for problem in problems] == [(*places[0], "error")]
+
+
 def order(**waits: str) -> str:
     """A pipeline of groups that wait for each other."""
     groups = "".join(
