@@ -26,6 +26,7 @@ class Workspace:
 
     Attributes:
         base_url: The address that paths of the API follow, without a slash at its end.
+        api_key: Empty where none is needed.
         account: Which account is meant, for a token that covers several.
     """
 
@@ -34,7 +35,8 @@ class Workspace:
     account: str | None = None
 
     def __post_init__(self) -> None:
-        hide(self.api_key)
+        if self.api_key:
+            hide(self.api_key)
 
     @property
     def host(self) -> str:
@@ -49,7 +51,8 @@ class Workspace:
     @property
     def headers(self) -> dict[str, str]:
         """What every request carries; never printed."""
-        return {"Authorization": f"Bearer {self.api_key}", "User-Agent": "orchestra-blueprints"}
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {**key, "User-Agent": "orchestra-blueprints"}
 
     @property
     def account_headers(self) -> dict[str, str]:
@@ -74,6 +77,7 @@ class Workspace:
         account: str | None = None,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        keyless: bool = False,
     ) -> Workspace:
         """Return the workspace that options name, and the environment where they do not.
 
@@ -81,14 +85,15 @@ class Workspace:
             environ: Where ORCHESTRA_API_KEY, ORCHESTRA_BASE_URL, ORCHESTRA_ENV and ORCHESTRA_ACCOUNT_ID are looked
                 up; by default the variables of the process, and ``.env``.
             folder: Where ``.env`` is looked for; the working directory by default.
+            keyless: Whether it works without a key too: Orchestra checks definitions for everybody.
 
         Raises:
             SecretMissing: There is no key.
             UsageError: The address is none.
         """
         look = _lookup(environ, folder)
-        key = api_key or look("ORCHESTRA_API_KEY")
-        if not key:
+        key = api_key or look("ORCHESTRA_API_KEY") or ""
+        if not key and not keyless:
             raise SecretMissing(
                 "There is no API key for Orchestra.",
                 guidance="Set ORCHESTRA_API_KEY, or api_key: ${NAME_OF_A_VARIABLE}. "
