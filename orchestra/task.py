@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestra.alerts import alerts_of, destinations, send_alerts
 from orchestra.outputs import output_events
 from orchestra.webhook import Webhook
+from orchestra.workspace import Workspace
+from runner.errors import RunnerError
 from runner.platform import RunReport, TableReport
 
 # As long as the messages of orchestra-sdk.
@@ -23,8 +26,8 @@ _NOT_FINISHED = 3
 
 
 def listens(environ: Mapping[str, str]) -> bool:
-    """Tell whether Orchestra started this process."""
-    return bool(environ.get("ORCHESTRA_TASK_RUN_ID"))
+    """Tell whether Orchestra started this process, or somebody wants alerts."""
+    return bool(environ.get("ORCHESTRA_TASK_RUN_ID") or destinations(environ))
 
 
 async def begin(environ: Mapping[str, str]) -> list[str]:
@@ -37,18 +40,18 @@ async def begin(environ: Mapping[str, str]) -> list[str]:
 
 
 async def end(report: RunReport, environ: Mapping[str, str]) -> list[str]:
-    """Tell how a run ended: outputs first, then the status; returns what went wrong, in words."""
-    webhook = Webhook(environ)
-    if not webhook.run:
-        return []
-    events, problems = output_events(webhook, outputs_of(report))
-    status, message = status_of(report)
-    events.append(
-        webhook.event(f"the status {status}", "UPDATE_STATUS", status=status, message=shortened(message, _LONGEST))
-    )
+    """Tell how a run ended: outputs, then the status, then alerts; returns what went wrong, in words."""
     # Who was told to end is killed soon.
     deadline = _INTERRUPTED if report.exit_code == _NOT_FINISHED else _END
-    return problems + await webhook.send(events, deadline=deadline)
+    problems: list[str] = []
+    webhook = Webhook(environ)
+    if webhook.run:
+        events, problems = output_events(webhook, outputs_of(report))
+        status, words = status_of(report)
+        message = shortened(words, _LONGEST)
+        events.append(webhook.event(f"the status {status}", "UPDATE_STATUS", status=status, message=message))
+        problems += await webhook.send(events, deadline=deadline)
+    return problems + await send_alerts(alerts_of(report, url=_page(environ)), environ, deadline=deadline)
 
 
 def outputs_of(report: RunReport) -> dict[str, Any]:
@@ -93,6 +96,15 @@ def status_of(report: RunReport) -> tuple[str, str]:
 def shortened(text: str, longest: int) -> str:
     """Return a text of at most that many characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _page(environ: Mapping[str, str]) -> str:
+    """Return the page of the pipeline run; empty where it is not known."""
+    run = environ.get("ORCHESTRA_PIPELINE_RUN_ID", "")
+    try:
+        return Workspace.of(api_key=None, keyless=True, environ=environ).run_url(run) if run else ""
+    except RunnerError:
+        return ""
 
 
 def _state(report: RunReport) -> str:
