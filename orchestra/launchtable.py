@@ -1,0 +1,132 @@
+"""How starts and runs are shown: a live table on a terminal, a line for each change elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from orchestra.launch import Launch, Status
+from runner.clock import Clock
+from runner.units import format_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES: dict[Status, str] = {
+    "waiting": "dim",
+    "starting": "cyan",
+    "looking": "yellow",
+    "started": "green",
+    "running": "cyan",
+    "succeeded": "green",
+    "warning": "yellow",
+    "skipped": "yellow",
+    "failed": "red",
+    "cancelled": "red",
+    "unknown": "magenta",
+    "not started": "red",
+}
+# Those at work are looked at most, then those that went wrong.
+_FIRST: tuple[Status, ...] = (
+    "looking",
+    "starting",
+    "unknown",
+    "failed",
+    "not started",
+    "cancelled",
+    "skipped",
+    "running",
+)
+_AROUND = 6
+
+
+def counts(launches: Sequence[Launch]) -> str:
+    """Return how many there are of each: 3 running, 2 succeeded."""
+    found = Counter(launch.status for launch in launches)
+    return ", ".join(f"{found[status]} {status}" for status in _STYLES if found[status])
+
+
+class LaunchLines:
+    """A line for each change, as the log of a pipe or an orchestrator shows it."""
+
+    def __init__(self, clock: Clock, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._clock = clock
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+
+    def __call__(self, launch: Launch) -> None:
+        if self._quiet and not (launch.bad or launch.status == "looking"):
+            return
+        words = [launch.detail or launch.status]
+        if launch.url and launch.status in ("started", "failed", "cancelled", "skipped", "unknown"):
+            words.append(launch.url)
+        if launch.error:
+            words.append(launch.error)
+        self._stream.write(f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ} {launch.name}: {' · '.join(words)}\n")
+        self._stream.flush()
+
+
+class LaunchTable:
+    """A live table on a terminal, until the block ends."""
+
+    def __init__(self, launches: Sequence[Launch], clock: Clock) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._launches = launches
+        self._clock = clock
+        self._console = Console(stderr=True)
+        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LaunchTable:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def render(self) -> Any:
+        """Return the view as it stands: as many rows as fit, those that matter first."""
+        from rich.console import Group
+        from rich.text import Text
+
+        order = {status: place for place, status in enumerate(_FIRST)}
+        rows = sorted(self._launches, key=lambda launch: (order.get(launch.status, len(order)), launch.number))
+        room = max(3, self._console.height - _AROUND)
+        parts: list[Any] = [table(rows[:room], self._clock)]
+        if len(rows) > room:
+            parts.append(Text(f"… and {len(rows) - room} more", style="dim"))
+        return Group(Text(counts(self._launches), style="bold"), *parts)
+
+
+def table(launches: Sequence[Launch], clock: Clock) -> Table:
+    """Return the starts as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    parts = any(launch.part for launch in launches)
+    heads = ["workspace", "pipeline", *(["part"] if parts else []), "status", "attempts", "time", "run"]
+    grid = Table(*heads, box=None, pad_edge=False)
+    now = clock.monotonic()
+    for launch in launches:
+        seconds = launch.seconds(now)
+        said = Text(launch.url or "", overflow="fold")
+        if launch.error:
+            said.append(("\n" if launch.url else "") + launch.error, style="dim")
+        for url in launch.candidates:
+            said.append(f"\nmaybe {url}", style="dim")
+        grid.add_row(
+            Text(launch.label),
+            Text(launch.pipeline),
+            *([Text(str(launch.part or ""))] if parts else []),
+            Text(launch.detail or launch.status, style=_STYLES[launch.status]),
+            str(launch.attempts),
+            "" if seconds is None else format_seconds(seconds),
+            said,
+        )
+    return grid
