@@ -13,6 +13,7 @@ from runner.clock import Clock
 from runner.units import format_seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _STYLES: dict[Status, str] = {
@@ -70,15 +71,19 @@ class LaunchLines:
 
 
 class LaunchTable:
-    """A live table on a terminal, until the block ends."""
+    """A live table on a terminal, until the block ends.
 
-    def __init__(self, launches: Sequence[Launch], clock: Clock) -> None:
+    Args:
+        console: Standard error by default.
+    """
+
+    def __init__(self, launches: Sequence[Launch], clock: Clock, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._launches = launches
         self._clock = clock
-        self._console = Console(stderr=True)
+        self._console = console or Console(stderr=True)
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LaunchTable:
@@ -98,28 +103,31 @@ class LaunchTable:
         order = {status: place for place, status in enumerate(_FIRST)}
         rows = sorted(self._launches, key=lambda launch: (order.get(launch.status, len(order)), launch.number))
         room = max(3, self._console.height - _AROUND)
-        parts: list[Any] = [table(rows[:room], self._clock)]
+        parts: list[Any] = [table(rows[:room], self._clock, brief=True)]
         if len(rows) > room:
             parts.append(Text(f"… and {len(rows) - room} more", style="dim"))
         return Group(Text(counts(self._launches), style="bold"), *parts)
 
 
-def table(launches: Sequence[Launch], clock: Clock) -> Table:
-    """Return the starts as a table."""
+def table(launches: Sequence[Launch], clock: Clock, *, brief: bool = False) -> Table:
+    """Return the starts as a table.
+
+    Args:
+        brief: Whether each has one line, without the page of its run.
+    """
     from rich.table import Table
     from rich.text import Text
 
     parts = any(launch.part for launch in launches)
-    heads = ["workspace", "pipeline", *(["part"] if parts else []), "status", "attempts", "time", "run"]
+    heads = ["workspace", "pipeline", *(["part"] if parts else []), "status", "attempts", "time"]
     grid = Table(*heads, box=None, pad_edge=False)
+    grid.add_column("" if brief else "run", no_wrap=brief, overflow="ellipsis" if brief else "fold")
     now = clock.monotonic()
     for launch in launches:
         seconds = launch.seconds(now)
-        said = Text(launch.url or "", overflow="fold")
-        if launch.error:
-            said.append(("\n" if launch.url else "") + launch.error, style="dim")
-        for url in launch.candidates:
-            said.append(f"\nmaybe {url}", style="dim")
+        said = [(launch.error or "", "dim")]
+        if not brief:
+            said = [(launch.url or "", ""), *said, *((f"maybe {url}", "dim") for url in launch.candidates)]
         grid.add_row(
             Text(launch.label),
             Text(launch.pipeline),
@@ -127,6 +135,6 @@ def table(launches: Sequence[Launch], clock: Clock) -> Table:
             Text(launch.detail or launch.status, style=_STYLES[launch.status]),
             str(launch.attempts),
             "" if seconds is None else format_seconds(seconds),
-            said,
+            Text("\n").join(Text(text, style=style) for text, style in said if text),
         )
     return grid

@@ -100,10 +100,12 @@ def left_out(whole: Part, by: str) -> date | None:
 
 def _borders(start: date, by: str, days: int | None) -> Iterator[date]:
     border = start
-    while border < date.max - timedelta(days=400):
-        border = border + timedelta(days=days) if days else _next(border, by)
+    while border < date.max:
+        try:
+            border = border + timedelta(days=days) if days else _next(border, by)
+        except (OverflowError, ValueError):  # the calendar ends
+            border = date.max
         yield border
-    yield date.max
 
 
 def _next(day: date, by: str) -> date:

@@ -277,8 +277,11 @@ def _report(launcher: Launcher, output: Output, now: float) -> int:
     going = [launch for launch in unfinished if launch.run]
     if going:
         why = "Time is up" if launcher.timed_out else "Stopped"
-        ends = "are being cancelled" if any(launch.detail == "cancelling" for launch in going) else "go on in Orchestra"
-        sys.stderr.write(f"{why}: {len(going)} runs {ends}. Look at them there; to start them again begins new ones.\n")
+        one = len(going) == 1
+        ends = ("goes" if one else "go") + " on in Orchestra"
+        if any(launch.detail == "cancelling" for launch in going):
+            ends = ("is" if one else "are") + " being cancelled"
+        sys.stderr.write(f"{why}: {len(going)} {'run' if one else 'runs'} {ends}. To start again begins new runs.\n")
         sys.stderr.writelines(f"  {launch.name}: {launch.url}\n" for launch in going)
     if any(launch.status == "skipped" for launch in launches):
         sys.stderr.write("Orchestra skipped runs, which did nothing: start them again, with a lower --max-active.\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_parts_hold_every_day_once(start: date, days: int, by: str) -> None:
     found = cut(whole, by)
     assert found[0].start == whole.start
     assert found[-1].end == whole.end
-    assert all(one.end == two.start for one, two in zip(found, found[1:], strict=False))
+    assert all(one.end == two.start for one, two in pairwise(found))
     assert all(one.start < one.end for one in found)
 
 

@@ -71,7 +71,7 @@ pipelines:
     ]
     workspace = trigger.workspaces["production"]
     assert workspace.base_url == "https://stage.getorchestra.io/api/engine/public"
-    assert workspace.headers["X-Orchestra-Account-Id"] == "acc-1"
+    assert workspace.account == "acc-1"
 
 
 def test_a_key_of_another_workspace_names_no_account_of_ours(tmp_path: Path) -> None:
@@ -174,5 +174,5 @@ def test_pipelines_by_name() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*")), ids=lambda path: path.name)
 def test_the_examples_are_right(path: Path) -> None:
 
-    environ = {name: "key-1" for name in ("EXAMPLE_PRODUCTION_API_KEY", "EXAMPLE_STAGING_API_KEY")}
+    environ = dict.fromkeys(("EXAMPLE_PRODUCTION_API_KEY", "EXAMPLE_STAGING_API_KEY"), "key-1")
     assert load_triggers(path, environ).entries
