@@ -12,9 +12,11 @@ from uuid import uuid4
 import anyio
 
 from orchestra.client import OrchestraClient
-from orchestra.fate import Fate, Target
+from orchestra.fate import Target
 from orchestra.launch import Launch, Status
+from orchestra.lookup import GRACE, Fate
 from orchestra.models import PipelineRun
+from orchestra.waiting import passes
 from orchestra.workspace import Workspace
 from runner.clock import Clock
 from runner.errors import (
@@ -22,7 +24,6 @@ from runner.errors import (
     DeliveryRefused,
     NotDelivered,
     OutcomeUnknown,
-    Parked,
     PollTimedOut,
     RunnerError,
     Unreachable,
@@ -31,8 +32,6 @@ from runner.errors import (
 from runner.tasks import task_group
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-# A start may take that long from when it was sent until its run is listed.
-_GRACE = timedelta(seconds=60)
 _FIRST_LOOK, _LOOK_AGAIN = 2.0, 15.0
 _CANCEL = 30.0
 
@@ -256,7 +255,7 @@ class Launcher:
             if fate.run is not None:
                 launch.accept(fate.run)
             else:
-                launch.candidates = tuple(map(launch.workspace.run_url, fate.candidates))
+                launch.candidates = tuple(map(launch.workspace.run_url, fate.unclear))
                 self._end(launch, "unknown", launch.error or error.message)
         return None
 
@@ -298,16 +297,16 @@ class Launcher:
                 fate = await target.find(launch.inputs, since, key=key, taken=self._taken)
             except RunnerError as error:
                 asked = False
-                if not (error.retriable or isinstance(error, Parked)):
+                if not passes(error):
                     launch.fail("looking", error.message)
                     return fate
             if fate.run is not None:
                 return fate
             now = self._clock.now()
             # A run that goes on from an earlier one may be as old as that.
-            if asked and not fate.candidates and now >= sent + _GRACE and not launch.entry.retry_from_failed:
+            if asked and not fate.unclear and now >= sent + GRACE and not launch.entry.retry_from_failed:
                 return None
-            if now >= sent + max(_GRACE, self.manner.lookup_for) or self._late():
+            if now >= sent + max(GRACE, self.manner.lookup_for) or self._late():
                 return fate
             await self._clock.sleep(wait)
             wait = min(2 * wait, _LOOK_AGAIN)
