@@ -105,7 +105,7 @@ class Launch:
 
     def fail(self, status: Status, error: str) -> None:
         """Note that it is not well."""
-        self.status, self.error = status, conceal(error, self.inputs)
+        self.status, self.error = status, self._conceal(error)
 
     def see(self, run: PipelineRun) -> bool:
         """Note how its run is doing; tell whether that is news."""
@@ -113,8 +113,12 @@ class Launch:
         self.status = _ENDS.get(run.run_status, "running")
         self.detail = run.run_status.lower() if self.status == "running" else ""
         if self.status not in ("running", "succeeded") and run.message:
-            self.error = conceal(run.message, self.inputs)
+            self.error = self._conceal(run.message)
         return (self.status, self.detail) != before
+
+    def _conceal(self, text: str) -> str:
+        # The dates of a part are no secret, and messages are about them.
+        return conceal(text, {name: value for name, value in self.inputs.items() if name not in self.into})
 
     def seconds(self, now: float) -> float | None:
         """Return how long it has been at it."""

@@ -48,7 +48,7 @@ class Manner:
         retries: How often a start that was not delivered is sent again, ``retry_for``: for how long.
         lookup_for: How long a start of unknown fate is looked for.
         timeout: Seconds for everything; None for any time.
-        run_key_input: The input that carries a key of each start; None for ``run_key`` where a pipeline takes it.
+        run_key_input: The input that carries a key of each start, where a pipeline takes it; None for ``run_key``.
     """
 
     wait: bool = False
@@ -176,15 +176,12 @@ class Launcher:
                 group.start_soon(look, place, target)
         problems: dict[str, None] = {}
         for launch in self.launches:
-            where, target = f"{launch.label}/{launch.pipeline}", self._targets[self._place(launch)]
-            error = errors.get(self._place(launch))
-            if error is not None:
-                problems[f"{where}: {error.message}"] = None
-            elif target.exists is False:
-                problems[f"{where}: there is no such pipeline in this workspace."] = None
-            elif launch.part is not None and target.declared is not None:
-                for name in sorted({*launch.into} - target.declared):
-                    problems[f"{where}: the pipeline takes no input {name!r}, which --input names."] = None
+            target, error = self._targets[self._place(launch)], errors.get(self._place(launch))
+            for problem in [error.message] if error else _problems(launch, target):
+                problems[f"{launch.label}/{launch.pipeline}: {problem}"] = None
+        name = self.manner.run_key_input
+        if name and all(target.declared is not None and not target.takes(name) for target in self._targets.values()):
+            problems[f"--run-key-input {name}: no pipeline takes this input."] = None
         if not problems:
             return
         text = "\n".join([*problems, "Nothing was started."])
@@ -212,6 +209,8 @@ class Launcher:
         target = self._targets[self._place(launch)]
         key = self._give_key(launch, target)
         async with contextlib.nullcontext() if key else self._turns[launch.workspace, target.id or launch.pipeline]:
+            if self._late():
+                return
             launch.began, since = self._clock.monotonic(), self._clock.now()
             launch.status = "starting"
             self._changed(launch)
@@ -261,10 +260,8 @@ class Launcher:
 
     def _give_key(self, launch: Launch, target: Target) -> str | None:
         """Give a start a key of its own, where its pipeline takes one; return the input that carries it."""
-        name = self.manner.run_key_input
-        if name is None:
-            name = "run_key" if target.takes("run_key") else ""
-        if not name or name in launch.inputs:
+        name = self.manner.run_key_input or "run_key"
+        if name in launch.inputs or not target.takes(name):
             return None
         launch.start = launch.start.model_copy(update={"run_inputs": {**launch.inputs, name: self._new_key()}})
         # A key that no run shows tells nothing apart.
@@ -355,3 +352,13 @@ class Launcher:
             launch.fail("unknown", launch.error or "")
         elif launch.status == "running" or (launch.status == "started" and self.manner.wait):
             launch.status, launch.unfinished = "running", True
+
+
+def _problems(launch: Launch, target: Target) -> list[str]:
+    """Return what can be seen to be wrong before a start."""
+    if target.exists is False:
+        return ["there is no such pipeline in this workspace."]
+    if target.declared is None:
+        return []
+    missing = sorted({*launch.into} - target.declared)
+    return [f"the pipeline takes no input {name!r}, which --input names." for name in missing]

@@ -274,9 +274,11 @@ def _report(launcher: Launcher, output: Output, now: float) -> int:
     else:
         screen().print(table(launches, SystemClock()))
         print(counts(launches) + "." + ("" if follows else " Started means accepted: nobody waited for the end."))
+    why = "Time is up" if launcher.timed_out else "Stopped"
     going = [launch for launch in unfinished if launch.run]
+    if len(going) < len(unfinished):
+        sys.stderr.write(f"{why}: {len(unfinished) - len(going)} not started.\n")
     if going:
-        why = "Time is up" if launcher.timed_out else "Stopped"
         one = len(going) == 1
         ends = ("goes" if one else "go") + " on in Orchestra"
         if any(launch.detail == "cancelling" for launch in going):

@@ -153,6 +153,14 @@ async def test_two_inputs_take_the_ends_of_a_part(place: Place) -> None:
     }
 
 
+async def test_the_key_goes_where_it_is_taken(place: Place) -> None:
+    await place.run("keyed", "shown", run_key_input="region")
+    (keyed,) = [body["runInputs"] for body in place.double.workspace.starts if "runInputs" in body]
+    assert [len(value) for value in keyed.values()] == [32]
+    with pytest.raises(UsageError, match="--run-key-input reigon: no pipeline takes this input"):
+        await place.run("keyed", "shown", run_key_input="reigon")
+
+
 # Answers that go wrong: each start becomes exactly one run.
 
 
@@ -377,6 +385,7 @@ async def test_what_is_being_sent_is_not_cut_off(place: Place) -> None:
     launches = await place.run("keyed", "keyed", at_once=1)
     assert statuses(launches) == ["started", "not started"]
     assert place.runs == [launches[0].run]
+    assert launches[1].error == "Stopped before it was sent."
 
 
 async def test_a_lost_start_that_nobody_looked_for_is_unknown(place: Place) -> None:
