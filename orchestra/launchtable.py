@@ -119,8 +119,10 @@ def table(launches: Sequence[Launch], clock: Clock, *, brief: bool = False) -> T
     from rich.text import Text
 
     parts = any(launch.part for launch in launches)
-    heads = ["workspace", "pipeline", *(["part"] if parts else []), "status", "attempts", "time"]
-    grid = Table(*heads, box=None, pad_edge=False)
+    grid = Table("workspace", "pipeline", box=None, pad_edge=False)
+    for head in [*(["part"] if parts else []), "status", "attempts", "time"]:
+        width = max((len(str(launch.part or "")) for launch in launches), default=0) if head == "part" else None
+        grid.add_column(head, no_wrap=True, min_width=width)
     grid.add_column("" if brief else "run", no_wrap=brief, overflow="ellipsis" if brief else "fold")
     now = clock.monotonic()
     for launch in launches:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orchestra.ranges import Part
     from runner.commands.output import Output
 
+_WIDE = 240
+
 
 def command(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The trigger file: JSON or YAML.")] = None,
@@ -272,7 +274,10 @@ def _report(launcher: Launcher, output: Output, now: float) -> int:
         found = {"waited": follows, "timed_out": launcher.timed_out, "exit_code": code, "starts": starts}
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        screen().print(table(launches, SystemClock()))
+        console = screen()
+        # A narrow terminal wraps lines itself: the address of a run stays whole.
+        console.width = max(console.width, _WIDE)
+        console.print(table(launches, SystemClock()))
         print(counts(launches) + "." + ("" if follows else " Started means accepted: nobody waited for the end."))
     why = "Time is up" if launcher.timed_out else "Stopped"
     going = [launch for launch in unfinished if launch.run]
