@@ -85,7 +85,7 @@ class Target:
             taken: Runs that are known to be others.
 
         Raises:
-            OutcomeUnknown: It cannot be looked for.
+            OutcomeUnknown: It cannot be found out; ``context["runs"]`` has the pages of runs it may be.
             RunnerError: Orchestra did not answer.
         """
         if self.id is None:
@@ -93,8 +93,12 @@ class Target:
         _, listed = await began(self.client, self.id, since)
         runs = [run for run in listed if run not in taken and run not in self._before]
         shown = [key] if key else [name for name, value in inputs.items() if _plain(value) and self.shows(name)]
-        if not shown:
-            return Fate(None, tuple(runs))
+        if runs and not shown:
+            raise OutcomeUnknown(
+                f"{self.pipeline!r} may have been started: {len(runs)} of its runs began since, and they do not show what "
+                "they were started with.",
+                runs=[self.client.workspace.run_url(run) for run in runs],
+            )
         uses = [(self._uses(name), str(inputs[name])) for name in shown]
         verdicts = await judge(self.client, runs, uses, one=key is not None)
         ours = [run for run in runs if verdicts.get(run) == "ours"]

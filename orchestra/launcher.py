@@ -34,6 +34,7 @@ from runner.tasks import task_group
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _FIRST_LOOK, _LOOK_AGAIN = 2.0, 15.0
 _CANCEL = 30.0
+_KEYS = "Check the variables that hold the API keys: a key belongs to one workspace."
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,8 @@ class Launcher:
         if not problems:
             return
         text = "\n".join([*problems, "Nothing was started."])
-        refused = next((one for one in errors.values() if isinstance(one, CredentialsRejected)), None)
-        if refused is not None:
-            raise CredentialsRejected(text, guidance=refused.advice)
+        if any(isinstance(error, CredentialsRejected) for error in errors.values()):
+            raise CredentialsRejected(text, guidance=_KEYS)
         if errors:
             raise Unreachable(text, guidance="Run the same command again when Orchestra answers.")
         raise UsageError(text, guidance="Correct the names, or leave these pipelines out with --only.")
@@ -254,7 +254,7 @@ class Launcher:
             if fate.run is not None:
                 launch.accept(fate.run)
             else:
-                launch.candidates = tuple(map(launch.workspace.run_url, fate.unclear))
+                launch.candidates = launch.candidates or tuple(map(launch.workspace.run_url, fate.unclear))
                 self._end(launch, "unknown", launch.error or error.message)
         return None
 
@@ -296,6 +296,7 @@ class Launcher:
                 asked = False
                 if not passes(error):
                     launch.fail("looking", error.message)
+                    launch.candidates = tuple(error.context.get("runs", ()))
                     return fate
             if fate.run is not None:
                 return fate

@@ -21,7 +21,7 @@ _WIDE = 240
 
 
 def command(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The trigger file: JSON or YAML.")] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="The trigger file: JSON or YAML.")] = None,
     pipeline: Annotated[
         list[str] | None,
         typer.Option("--pipeline", metavar="NAME", help="Instead of a file: an alias or id; may be given again."),

@@ -198,8 +198,19 @@ async def test_what_nobody_can_tell_stays_unknown(place: Place) -> None:
     (launch,) = await place.run("hidden")
     assert launch.status == "unknown"
     assert launch.candidates == (launch.workspace.run_url(place.runs[0]),)
+    assert "do not show what they were started with" in (launch.error or "")
     assert len(place.runs) == 1
     assert launch.bad
+    assert place.clock.slept == [], "to look again would not help"
+
+
+async def test_runs_that_show_nothing_yet_are_looked_at_again(place: Place) -> None:
+    place.double.workspace.task_delay = 1000.0
+    place.double.fail("reset", "/start", done=True)
+    (launch,) = await place.run("keyed", lookup_for=timedelta(minutes=3))
+    assert launch.status == "unknown"
+    assert launch.candidates == (launch.workspace.run_url(place.runs[0]),)
+    assert sum(place.clock.slept) >= 180
 
 
 async def test_what_certainly_did_not_begin_is_sent_again(place: Place) -> None:
