@@ -95,8 +95,8 @@ class Target:
         shown = [key] if key else [name for name, value in inputs.items() if _plain(value) and self.shows(name)]
         if runs and not shown:
             raise OutcomeUnknown(
-                f"{self.pipeline!r} may have been started: {len(runs)} of its runs began since, and they do not show what "
-                "they were started with.",
+                f"{self.pipeline!r} may have been started: {len(runs)} of its runs began since, and they do not show "
+                "what they were started with.",
                 runs=[self.client.workspace.run_url(run) for run in runs],
             )
         uses = [(self._uses(name), str(inputs[name])) for name in shown]

@@ -208,7 +208,8 @@ class Launcher:
     async def _begin(self, launch: Launch) -> None:
         target = self._targets[self._place(launch)]
         key = self._give_key(launch, target)
-        async with contextlib.nullcontext() if key else self._turns[launch.workspace, target.id or launch.pipeline]:
+        turn = contextlib.nullcontext() if key else self._turns[launch.workspace, target.id or launch.pipeline]
+        async with turn, self._places[launch.workspace]:
             if self._late():
                 return
             launch.began, since = self._clock.monotonic(), self._clock.now()
@@ -268,15 +269,14 @@ class Launcher:
         return name if target.shows(name) else None
 
     async def _send(self, launch: Launch) -> None:
-        async with self._places[launch.workspace]:
-            with anyio.CancelScope(shield=True) as scope:
-                self._sending.add(scope)
-                try:
-                    launch.attempts += 1
-                    started = await self._clients[launch.workspace].start(launch.pipeline, launch.start)
-                    launch.accept(started.pipeline_run_id)
-                finally:
-                    self._sending.discard(scope)
+        with anyio.CancelScope(shield=True) as scope:
+            self._sending.add(scope)
+            try:
+                launch.attempts += 1
+                started = await self._clients[launch.workspace].start(launch.pipeline, launch.start)
+                launch.accept(started.pipeline_run_id)
+            finally:
+                self._sending.discard(scope)
         if scope.cancelled_caught:
             raise OutcomeUnknown("It was interrupted while it was being sent.")
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +398,19 @@ async def test_what_is_being_sent_is_not_cut_off(place: Place) -> None:
     assert statuses(launches) == ["started", "not started"]
     assert place.runs == [launches[0].run]
     assert launches[1].error == "Stopped before it was sent."
+
+
+async def test_to_stop_twice_cuts_it_off(place: Place) -> None:
+    place.double.fail("silence", "/start", done=True)
+
+    def on(launch: Launch) -> None:
+        if launch.status == "starting":
+            for seconds in (0.05, 0.1):
+                asyncio.get_running_loop().call_later(seconds, place.launcher.stop)
+
+    place.on = on
+    (launch,) = await place.run("keyed")
+    assert (launch.status, launch.error) == ("unknown", "It was interrupted while it was being sent.")
 
 
 async def test_a_lost_start_that_nobody_looked_for_is_unknown(place: Place) -> None:
