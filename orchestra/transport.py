@@ -51,6 +51,8 @@ class Transport:
         timeout: Seconds until an answer begins, and between its parts; a request as a whole has twice as many.
         connect_timeout: Seconds until there is a connection.
         retry: How reads are tried again.
+        requests: What tries reads again in place of ``retry``, with the same limits: that of a run, which waits out
+            a pause inside its request.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Transport:
         timeout: float = 30.0,
         connect_timeout: float = 10.0,
         retry: Retry = _RETRY,
+        requests: Requests | None = None,
     ) -> None:
         self.workspace = workspace
         self.clock = clock
         self._limits = limits
-        self._requests = Requests(limits, clock, retry=retry)
+        self._requests = requests or Requests(limits, clock, retry=retry)
+        self._may_retry = _may_retry_at_all if requests else _may_retry
         self._timeout = httpx.Timeout(timeout, connect=connect_timeout, pool=connect_timeout)
         self._whole = 2 * timeout + connect_timeout
         self._stack = contextlib.AsyncExitStack()
@@ -137,7 +141,7 @@ class Transport:
                 raise refused
             return reply
 
-        reply = await self._requests.send(once, may_retry=_may_retry)
+        reply = await self._requests.send(once, may_retry=self._may_retry)
         return None if reply.status == 404 else reply
 
     async def once(self, path: str, body: Mapping[str, Any], what: str) -> Reply:
@@ -244,6 +248,10 @@ class _TooLarge(Exception):
 def _may_retry(error: RunnerError) -> bool:
     # Whoever was asked to slow down gives up its place meanwhile, rather than wait in it.
     return error.retriable and not isinstance(error, Throttled)
+
+
+def _may_retry_at_all(error: RunnerError) -> bool:
+    return error.retriable
 
 
 def said(error: BaseException) -> str:
