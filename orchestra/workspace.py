@@ -74,8 +74,8 @@ class Workspace:
         """Return the workspace that options name, and the environment where they do not.
 
         Args:
-            environ: Where ORCHESTRA_API_KEY, ORCHESTRA_BASE_URL, ORCHESTRA_ENV and ORCHESTRA_ACCOUNT_ID are looked
-                up; by default the variables of the process, and ``.env``.
+            environ: Where ORCHESTRA_API_KEY (or ORCHESTRA_API_TOKEN), ORCHESTRA_BASE_URL, ORCHESTRA_ENV and
+                ORCHESTRA_ACCOUNT_ID are looked up; by default the variables of the process, and ``.env``.
             folder: Where ``.env`` is looked for; the working directory by default.
 
         Raises:
@@ -83,7 +83,7 @@ class Workspace:
             UsageError: The address is none.
         """
         look = _lookup(environ, folder)
-        key = api_key or look("ORCHESTRA_API_KEY")
+        key = api_key or look("ORCHESTRA_API_KEY") or look("ORCHESTRA_API_TOKEN")
         if not key:
             raise SecretMissing(
                 "There is no API key for Orchestra.",
