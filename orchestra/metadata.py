@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, ClassVar
 
+import anyio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.api import Page, PagedSession
@@ -143,6 +144,9 @@ class MetadataSession(PagedSession):
         self._config = config
         self._listing = Listing(transport)
         self._now = requests.clock.now()
+        # From when on lists show rows, where they refused what is older.
+        self._edges: dict[str, datetime] = {}
+        self._turn = anyio.Lock()
 
     async def discover(self, patterns: Sequence[str]) -> list[Table]:
         wanted = [one for one in RESOURCES.values() if any(matches(p, f"{SCHEMA}.{one.name}") for p in patterns)]
@@ -281,11 +285,12 @@ class MetadataSession(PagedSession):
             yield Page([resource.row(one, columns) for one in items])
             return
         begin, end = (datetime.fromisoformat(chunk.bounds[name]) for name in ("from", "to"))
+        begin = max(begin, self._edges.get(resource.name, begin))
         while begin < end:
             try:
                 until, items = await self._part(resource, begin, end)
             except RequestRefused as error:
-                begin = await self._shown_from(resource, begin, end, error)
+                begin = await self._shown_from(resource, begin, error)
                 continue
             rows = [resource.row(one, columns) for one in items if _is_wanted(one, resource, scan, begin, until)]
             rest = {"from": until.isoformat(), "to": end.isoformat()} if until < end else None
@@ -312,30 +317,34 @@ class MetadataSession(PagedSession):
             assert middle is not None
             end = middle
 
-    async def _shown_from(
-        self, resource: Resource, begin: datetime, end: datetime, refused: RequestRefused
-    ) -> datetime:
-        """Return from when on Orchestra shows a window that it refused because of its age.
+    async def _shown_from(self, resource: Resource, begin: datetime, refused: RequestRefused) -> datetime:
+        """Return from when on Orchestra shows rows, where it refused a window because of its age.
 
         Raises:
             RequestRefused: Its age is not why.
         """
-        try:
-            await self._listing.count(resource.path, self._newest(resource))
-        except RequestRefused:
-            raise refused from None
-        shown = end
-        while shown - begin > _EDGE:
-            middle = begin + (shown - begin) / 2
-            [count] = await self._counts(resource, [(floor(middle), end)])
-            begin, shown = (middle, shown) if count is None else (begin, middle)
-        # What is that old may have become too old until it is read.
-        shown = min(end, ceiling(shown) + timedelta(minutes=1)) if shown < end else end
-        self.requests.warn(
-            f"Orchestra shows none from before {shown:%Y-%m-%d %H:%M} UTC any more, and they are not read: "
-            f"{refused.message}"
-        )
-        return shown
+        async with self._turn:
+            known = self._edges.get(resource.name)
+            if known is not None and known > begin:
+                return known
+            low, high = begin, floor(self._now) - _EDGE
+            try:
+                await self._listing.count(resource.path, self._newest(resource))
+            except RequestRefused:
+                raise refused from None
+            if high <= low:
+                raise refused
+            while high - low > _EDGE:
+                middle = floor(low + (high - low) / 2)
+                [count] = await self._counts(resource, [(middle, middle + _EDGE)])
+                low, high = (middle, high) if count is None else (low, middle)
+            # What is that old may have become too old until it is read.
+            edge = self._edges[resource.name] = high + timedelta(minutes=1)
+        if known is None:
+            self.requests.warn(
+                f"Orchestra shows none from before {edge:%Y-%m-%d %H:%M} UTC, so that none are read: {refused.message}"
+            )
+        return edge
 
     def _params(self, resource: Resource) -> dict[str, str]:
         superseded = resource.name == "task_runs" and self._config.include_superseded

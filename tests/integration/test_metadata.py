@@ -4,72 +4,103 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from aiohttp import web
+from pydantic.alias_generators import to_snake
 
 from orchestra.metadata import MetadataSource
 from orchestra.metadatawindows import FIRST, SPAN
 from orchestra.testing.double import PREFIX, OrchestraDouble
-from orchestra.testing.refusals import Refusal
+from orchestra.testing.refusals import Refusal, invalid
+from orchestra.testing.request import Asked, Handler
+from orchestra.testing.script import Script
 from orchestra.testing.state import Run
+from runner.clock import SystemClock
+from runner.errors import RequestRefused, SourceDown
+from runner.job import Limits, Retry
+from runner.limits import SourceLimits
+from runner.requests import Requests
+from runner.source import Scan, following
 from runner.testing.conformance import conformance
 from tests.conftest import Cli, Project
 
-_PIPELINE = {
-    "version": "v1",
-    "name": "Shop",
-    "pipeline": {
-        "load": {
-            "tasks": {
-                "pull": {
-                    "name": "Pull",
-                    "integration": "PYTHON",
-                    "integration_job": "PYTHON_EXECUTE_SCRIPT",
-                    "parameters": {"command": "python -m pull", "flags": ["ü", 1, None]},
-                }
-            }
+_PIPELINE = """
+version: v1
+name: Shop
+pipeline:
+  load:
+    tasks:
+      pull:
+        name: Pull
+        integration: PYTHON
+        integration_job: PYTHON_EXECUTE_SCRIPT
+        parameters: {command: python -m pull, flags: [ü, 1, null]}
+"""
+_SCRIPT = {
+    "tasks": {
+        "pull": {
+            "attempts": [{"seconds": 5, "status": "FAILED"}, {"seconds": 55}],
+            "operations": [
+                {"name": "orders", "type": "MATERIALISATION", "rows": 12, "seconds": 2.5, "dependencies": ["raw"]},
+                {"name": "not null", "type": "TEST"},
+            ],
+            "assets": [{"name": "SHOP.ORDERS"}, {"name": "SHOP.LINES", "type": "VIEW"}],
         }
-    },
+    }
 }
+Before = Callable[[Asked], Awaitable[None]]
+
+
+class Orchestra(OrchestraDouble):
+    """The double, and what happens before it answers."""
+
+    before: Before | None = None
+
+    async def serve(self, handler: Handler, asked: Asked) -> web.StreamResponse:
+        if self.before is not None:
+            await self.before(asked)
+        return await super().serve(handler, asked)
 
 
 class Space:
-    """A double with a pipeline and a history, and a job that reads it."""
+    """A workspace with a pipeline and a history, and a job that reads it."""
 
-    def __init__(self, double: OrchestraDouble, project: Project, cli: Cli) -> None:
-        self.double, self.project, self.cli = double, project, cli
-        self.workspace = double.workspace
+    def __init__(self, project: Project, cli: Cli) -> None:
+        self.at: datetime | None = None
+        self.double = Orchestra(now=lambda: self.at or datetime.now(UTC))
+        self.project, self.cli = project, cli
+        self.workspace = self.double.workspace
         self.pipeline = self.workspace.add("shop", _PIPELINE)
-        self.options = {"api_key": double.key, "base_url": double.base_url}
 
-    def run_at(self, created: datetime, *, status: str | None = "SUCCEEDED", lasts: float = 60.0) -> Run:
-        """Add a run that was created at some time, without a status one that goes on."""
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"api_key": self.double.key, "base_url": self.double.base_url}
+
+    def run_at(self, created: datetime, *, goes_on: bool = False) -> Run:
+        """Start a run at some time; it takes a minute, unless it goes on until it is told to end."""
+        self.at = created
+        self.workspace.script = None if goes_on else Script.model_validate(_SCRIPT)
         run = self.workspace.start(self.pipeline, {})
-        run.created = run.listed_at = created
-        run.begins = created + timedelta(seconds=1)
-        run.ends = None if status is None else created + timedelta(seconds=lasts)
-        run.final = status or "SUCCEEDED"
-        for task in run.tasks:
-            task.shown_at = created + timedelta(seconds=2)
+        self.at = None
         return run
 
     def history(self, days: float, count: int) -> list[Run]:
-        now = datetime.now(UTC) - timedelta(minutes=10)
-        return [self.run_at(now - timedelta(days=days) * number / count) for number in range(count)]
+        newest = datetime.now(UTC) - timedelta(minutes=10)
+        return [self.run_at(newest - timedelta(days=days) * number / count) for number in range(count)]
 
-    def job(self, tables: str = "orchestra.pipeline_runs:", source: str = "", more: str = "") -> None:
-        given = ", ".join(filter(None, (json.dumps(self.options)[1:-1], source)))
+    def job(self, tables: str = "orchestra.pipeline_runs:", source: str = "", **options: Any) -> None:
+        given = ", ".join(filter(None, (json.dumps({**self.options, **options})[1:-1], source)))
         self.project.job(
             f"""
 name: metadata
 source: {{type: orchestra, {given}}}
 destination: {{type: duckdb, path: warehouse.duckdb, dataset: orchestra_metadata}}
-{more}
 tables:
   {tables}
 """
@@ -81,77 +112,135 @@ tables:
         assert answer.code == code, answer.err + answer.out
         return answer.err + answer.out
 
+    def rows(self, table: str, *columns: str) -> list[dict[str, Any]]:
+        found = self.project.query(f"select {', '.join(columns)} from orchestra_metadata.{table}")
+        return [dict(zip(columns, row, strict=True)) for row in found]
+
     def statuses(self) -> dict[str, str]:
-        return dict(self.project.query("select id, run_status from orchestra_metadata.pipeline_runs"))
+        return {row["id"]: row["run_status"] for row in self.rows("pipeline_runs", "id", "run_status")}
 
     def shown(self) -> dict[str, str]:
         now = self.double.now()
         return {run.id: run.status(now) for run in self.workspace.runs.values()}
 
-    def windows(self, path: str = "pipeline_runs", **wanted: str) -> list[tuple[datetime, datetime]]:
-        """Return the windows that rows were asked for in, as often as they were."""
-        found = []
+    def windows(self) -> list[tuple[datetime, datetime]]:
+        """Return the windows that runs were asked for in, oldest first."""
+        found = set()
         for one in self.double.seen:
             query = {key: values[0] for key, values in parse_qs(one.query).items()}
-            if one.path == f"{PREFIX}/{path}" and query["page_size"] == "100" and "status" not in query:
-                found.append((datetime.fromisoformat(query["time_from"]), datetime.fromisoformat(query["time_to"])))
-        return found
+            if one.path == f"{PREFIX}/pipeline_runs" and query["page_size"] == "100" and "status" not in query:
+                found.add((datetime.fromisoformat(query["time_from"]), datetime.fromisoformat(query["time_to"])))
+        return sorted(found)
+
+    async def read(self, **options: Any) -> tuple[list[str], list[str]]:
+        """Read all runs as the runner does; return their ids, as often as they came, and what was warned of."""
+        warnings: list[str] = []
+        clock = SystemClock()
+        source = MetadataSource({**self.options, **options})
+        retry = Retry(attempts=3, max_wait=timedelta(0))
+        limits = SourceLimits.of(Limits(), clock)
+        source.govern(Requests(limits, clock, retry=retry, warned=lambda table, words: warnings.append(words)))
+        found: list[str] = []
+        async with source.session(1) as session:
+            [table] = await session.discover(["orchestra.pipeline_runs"])
+            scan = Scan(table, table.columns)
+            chunks = await session.chunks(scan, 1, 1)
+            for number, chunk in enumerate(chunks):
+                async with session.read(scan, chunk) as reading:
+                    async for batch in reading:
+                        found += batch.column("id").to_pylist()
+                if reading.rest is not None:
+                    chunks.append(following(scan, chunk, len(chunks) + number, reading.rest))
+        return found, warnings
 
 
 @pytest.fixture
 def space(project: Project, cli: Cli) -> Iterator[Space]:
-    with OrchestraDouble() as double:
-        yield Space(double, project, cli)
+    made = Space(project, cli)
+    with made.double:
+        yield made
 
 
-@pytest.mark.parametrize("table", ["pipelines", "pipeline_runs", "task_runs"])
-async def test_it_keeps_the_rules_of_the_port(space: Space, table: str) -> None:
-    space.history(20, 60)
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("pipelines", 1),
+        ("pipeline_runs", 40),
+        ("task_runs", 40),
+        ("operations", 160),
+        ("assets", 2),
+        ("environments", 2),
+    ],
+)
+async def test_it_keeps_the_rules_of_the_port(space: Space, table: str, rows: int) -> None:
+    space.history(20, 40)
     found = await conformance(lambda: MetadataSource(space.options), f"orchestra.{table}")
-    assert (found.rows, found.mark is None) == ((1, True) if table == "pipelines" else (60, False))
+    assert (found.rows, found.mark is not None) == (rows, table in ("pipeline_runs", "task_runs", "operations"))
 
 
 def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
     runs = space.history(60, 120)
-    runs[3].body["branch"] = "main"
-    space.job("orchestra.pipeline*:\n  orchestra.task_runs:")
+    space.workspace.connections = [
+        {"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID", "password": "sesame"}
+    ]
+    space.double.fail("status", "task_runs.*page_size=100", status=429, headers={"Retry-After": "0"}, times=2)
+    space.double.fail("status", "operations.*page_size=100", status=502)
+    space.double.fail("cut", "pipeline_runs.*page_size=100", after=2)
+    space.job("orchestra.*: {}", source="include_superseded: true")
     space.load()
-    now = space.double.now()
-    names = {"id", "pipelineId", "envName", "runStatus", "branch", "createdAt", "completedAt", "triggeredBy"}
-    wanted = {
-        shown["id"]: {name: value for name, value in shown.items() if name in names}
-        for shown in (run.shown(now, space.workspace.account) for run in runs)
+    now, account = space.double.now(), space.workspace.account
+    tasks = [(run, task) for run in runs for task in run.task_runs(now, superseded=True)]
+    shown: dict[str, list[dict[str, Any]]] = {
+        "pipeline_runs": [run.shown(now, account) for run in runs],
+        "task_runs": [task.shown(now, run.given(account)) for run, task in tasks],
+        "operations": [one for run, task in tasks for _, one in task.operations(now, run.given(account))],
+        "assets": space.workspace.assets(now),
+        "environments": [one.shown(account) for one in space.workspace.environments.values()],
+        "connections": [{"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID"}],
     }
-    columns = "id, pipeline_id, env_name, run_status, branch, created_at, completed_at, triggered_by::text, other_keys"
-    found = space.project.query(f"select {columns} from orchestra_metadata.pipeline_runs")
-    assert len(found) == len(wanted) == 120
-    for id_, pipeline, env, status, branch, created, completed, triggered, other in found:
-        assert {
-            "id": id_,
-            "pipelineId": pipeline,
-            "envName": env,
-            "runStatus": status,
-            "branch": branch,
-            "createdAt": created.astimezone(UTC).isoformat(),
-            "completedAt": completed.astimezone(UTC).isoformat(),
-            "triggeredBy": json.loads(triggered),
-        } == wanted[id_]
-        assert other is None
-    tasks = space.project.query("select task_id, task_parameters::text from orchestra_metadata.task_runs")
-    assert len(tasks) == 120
-    assert {(task, json.dumps(json.loads(text), sort_keys=True)) for task, text in tasks} == {
-        ("pull", json.dumps(_PIPELINE["pipeline"]["load"]["tasks"]["pull"]["parameters"], sort_keys=True))  # type: ignore[index]
-    }
-    assert space.project.query(
-        "select name, paused, num_tasks, schedule::text, webhook::text from orchestra_metadata.pipelines"
-    ) == [("Shop", False, 1, "[]", '{"enabled":false}')]
+    assert len(shown["task_runs"]) == 240
+    for table, items in shown.items():
+        found = {json.dumps(_as_shown(row), sort_keys=True) for row in _columns(space, table)}
+        assert found == {json.dumps(_flat(one), sort_keys=True) for one in items}, table
+    assert "sesame" not in json.dumps(_columns(space, "connections"), default=str)
+    [pipeline] = space.rows("pipelines", "name", "alias", "paused", "num_tasks", "schedule::text", "webhook::text")
+    assert list(pipeline.values()) == ["Shop", "shop", False, 1, "[]", '{"enabled":false}']
 
 
-def test_a_second_run_reads_again_what_may_have_changed(space: Space) -> None:
+def _columns(space: Space, table: str) -> list[dict[str, Any]]:
+    names = [name for (name,) in space.project.query(
+        f"select column_name from information_schema.columns where table_name = '{table}' "
+        "and table_schema = 'orchestra_metadata'"
+    )]  # fmt: skip
+    return space.rows(table, *names)
+
+
+def _as_shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the destination with what its keys were at the API."""
+    return {
+        name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else _text(value)
+        for name, value in row.items()
+        if value is not None
+    }
+
+
+def _text(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+
+def _flat(item: dict[str, Any]) -> dict[str, Any]:
+    found = {to_snake(key): value for key, value in item.items() if value is not None}
+    return {
+        key: datetime.fromisoformat(value).astimezone(UTC).isoformat() if key.endswith("_at") else value
+        for key, value in found.items()
+    }
+
+
+def test_a_later_run_reads_again_what_may_have_changed(space: Space) -> None:
     now = datetime.now(UTC)
     old = space.run_at(now - timedelta(days=40))
-    stuck = space.run_at(now - timedelta(days=35), status=None)
-    goes_on = space.run_at(now - timedelta(days=20), status=None)
+    stuck = space.run_at(now - timedelta(days=35), goes_on=True)
+    goes_on = space.run_at(now - timedelta(days=20), goes_on=True)
     recent = space.run_at(now - timedelta(days=3))
     space.job()
     space.load()
@@ -159,14 +248,17 @@ def test_a_second_run_reads_again_what_may_have_changed(space: Space) -> None:
     for run in (old, stuck, goes_on, recent):
         space.workspace.finish(run.id, "FAILED")
     new = space.run_at(datetime.now(UTC) - timedelta(minutes=2))
+    # A container of its own for each run: what is known is at the destination.
+    shutil.rmtree(space.project.folder / ".runner")
     space.load()
     # A run that has not finished holds the mark for 30 days; one that had finished is looked at for 7 days more.
     expected = {one.id: "FAILED" for one in (goes_on, recent)} | {old.id: "SUCCEEDED", stuck.id: "RUNNING"}
     assert space.statuses() == {**expected, new.id: "SUCCEEDED"}
-    assert min(begin for begin, _ in space.windows()) > goes_on.created - timedelta(days=7, seconds=3)
+    first = space.windows()[0][0]
+    assert timedelta(days=26.9) < now - first < timedelta(days=27.1)
     # All is over: the next run reads the lag alone.
     space.load()
-    assert min(begin for begin, _ in space.windows()) > now - timedelta(days=7, minutes=6)
+    assert now - space.windows()[0][0] < timedelta(days=7, minutes=6)
     space.load("--since", (now - timedelta(days=50)).isoformat())
     assert space.statuses() == space.shown()
 
@@ -174,127 +266,143 @@ def test_a_second_run_reads_again_what_may_have_changed(space: Space) -> None:
 def test_windows_leave_no_gap_and_their_borders_no_hole(space: Space) -> None:
     border = FIRST + ((datetime.now(UTC) - timedelta(days=20) - FIRST) // SPAN) * SPAN
     beside = [timedelta(microseconds=value) for value in (-1_000_000, -999_999, -1, 0, 1, 999_999, 1_000_000)]
-    runs = [space.run_at(border + span * days + one) for days in (0, 1, 2) for span in [SPAN] for one in beside]
+    runs = [space.run_at(border + SPAN * number + one) for number in range(3) for one in beside]
     space.job(source="history: 30d")
     said = space.load()
     assert set(space.statuses()) == {run.id for run in runs}
     assert "came more than once" in said
-    windows = sorted(set(space.windows()))
+    windows = space.windows()
     assert all(end - begin <= timedelta(days=7) for begin, end in windows)
     assert all(later[0] < earlier[1] for earlier, later in pairwise(windows))
     assert windows[0][0] <= datetime.now(UTC) - timedelta(days=30)
 
 
-def test_runs_that_come_between_two_pages_take_no_other_with_them(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = space.history(2, 250)
-    answers = 0
-    shown = OrchestraDouble._runs
+async def test_runs_that_come_between_two_pages_take_no_other_with_them(space: Space) -> None:
+    runs = space.history(2, 150)
+    more = [5, 5]
 
-    async def growing(double: OrchestraDouble, request: Any, workspace: Any) -> Any:
-        nonlocal answers
-        if request.query.get("page") == "2" and answers < 2:
-            answers += 1
+    async def grow(asked: Asked) -> None:
+        if asked.request.query.get("page") == "2" and more:
             # The newest come first: what was the end of the first page is the beginning of the second now.
+            runs.extend(space.run_at(datetime.now(UTC) - timedelta(hours=1)) for _ in range(more.pop()))
+
+    space.double.before = grow
+    found, _ = await space.read(history="3d")
+    assert not more
+    assert sorted(found) == sorted(run.id for run in runs)
+
+
+async def test_a_run_that_goes_while_another_comes_is_noticed(space: Space) -> None:
+    runs = space.history(2, 150)
+    left = [True]
+
+    async def swap(asked: Asked) -> None:
+        if asked.request.query.get("page") == "2" and left:
+            left.clear()
+            # The total stays what it was.
+            space.workspace.runs.pop(runs.pop().id)
             runs.append(space.run_at(datetime.now(UTC) - timedelta(hours=1)))
-        return await shown(double, request, workspace)
 
-    monkeypatch.setattr(OrchestraDouble, "_runs", growing)
-    with OrchestraDouble() as double:
-        double.workspaces = {double.key: space.workspace}
-        space.double = double
-        space.options["base_url"] = double.base_url
-        space.job(source="history: 5d")
-        said = space.load()
-    assert answers == 2
-    assert set(space.statuses()) == {run.id for run in runs}
-    assert "came more than once" not in said
+    space.double.before = swap
+    found, _ = await space.read(history="3d")
+    assert sorted(found) == sorted(run.id for run in runs)
 
 
-def test_a_window_with_many_rows_is_read_in_parts(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_never_stands_still_fails_in_words(space: Space) -> None:
+    space.history(2, 101)
+
+    async def grow(asked: Asked) -> None:
+        if asked.request.query.get("page") == "2":
+            space.run_at(datetime.now(UTC) - timedelta(hours=1))
+
+    space.double.before = grow
+    with pytest.raises(SourceDown, match="changed whenever it was read"):
+        await space.read(history="3d")
+
+
+async def test_a_window_with_many_rows_is_read_in_parts(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = space.history(5, 90)
     monkeypatch.setattr("orchestra.metadata._MOST", 20)
-    space.job(source="history: 5d")
-    space.load()
-    assert set(space.statuses()) == {run.id for run in runs}
-    assert len(set(space.windows())) >= 5
+    found, _ = await space.read(history="5d")
+    assert sorted(found) == sorted(run.id for run in runs)
+    assert len({end for _, end in space.windows()}) >= 5
 
 
-def test_orchestra_is_asked_to_slow_down_and_fails_for_a_moment(space: Space) -> None:
-    runs = space.history(10, 120)
-    space.job(source="history: 12d")
-    space.double.fail("status", "pipeline_runs.*page_size=100", status=429, headers={"Retry-After": "0"}, times=2)
-    space.double.fail("status", "pipeline_runs.*page_size=100", status=502, after=1)
-    space.double.fail("cut", "pipeline_runs.*page_size=100", after=2)
-    space.load()
-    assert set(space.statuses()) == {run.id for run in runs}
-
-
-def test_history_ends_in_words_where_orchestra_shows_no_more(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{}, {"since": "2025-01-01"}])
+async def test_history_ends_in_words_where_orchestra_shows_no_more(space: Space, options: dict[str, str]) -> None:
     now = datetime.now(UTC)
     runs = [space.run_at(now - timedelta(days=days)) for days in range(1, 30)]
-    shown = OrchestraDouble._runs
 
-    async def forgetful(double: OrchestraDouble, request: Any, workspace: Any) -> Any:
-        if datetime.fromisoformat(request.query["time_from"]) < now - timedelta(days=9.5):
-            raise Refusal(
-                422, [{"loc": ["query", "time_from"], "msg": "Data is kept for a while", "type": "value_error"}]
-            )
-        return await shown(double, request, workspace)
+    async def forget(asked: Asked) -> None:
+        begin = asked.request.query.get("time_from")
+        if begin is not None and datetime.fromisoformat(begin) < now - timedelta(days=9.5):
+            raise invalid(["query", "time_from"], "Data is kept for a while")
 
-    monkeypatch.setattr(OrchestraDouble, "_runs", forgetful)
-    with OrchestraDouble() as double:
-        double.workspaces = {double.key: space.workspace}
-        space.double = double
-        space.options["base_url"] = double.base_url
-        for source in ("", "since: 2025-01-01T00:00:00Z"):
-            space.job(source=source)
-            said = space.load("--full-refresh", "--tables", "orchestra.pipeline_runs")
-            assert "Data is kept for a while" in said
-            assert set(space.statuses()) == {run.id for run in runs[:9]}
+    space.double.before = forget
+    found, warnings = await space.read(**options)
+    assert set(found) == {run.id for run in runs[:9]}
+    assert [words.endswith("Data is kept for a while") for words in warnings] == [True]
+    assert space.double.count("/pipeline_runs", status=422) < 30
+
+
+async def test_a_refusal_that_is_not_about_age_fails(space: Space) -> None:
+    space.history(1, 3)
+
+    async def refuse(asked: Asked) -> None:
+        if "pipeline_runs" in asked.request.path:
+            raise Refusal(422, "No such page_size")
+
+    space.double.before = refuse
+    with pytest.raises(RequestRefused, match="page_size"):
+        await space.read()
+
+
+async def test_a_status_that_is_not_known_is_left_out(space: Space) -> None:
+    now = datetime.now(UTC)
+    goes_on = space.run_at(now - timedelta(days=9), goes_on=True)
+
+    async def refuse(asked: Asked) -> None:
+        if "QUEUED" in asked.request.query.get("status", ""):
+            raise invalid(["query", "status"], "Input should be another")
+
+    space.double.before = refuse
+    found = await conformance(lambda: MetadataSource(space.options), "orchestra.pipeline_runs")
+    assert found.mark is not None
+    assert datetime.fromisoformat(found.mark) == goes_on.created
 
 
 @pytest.mark.parametrize(
-    ("key", "path", "status", "code", "words"),
+    ("options", "table", "code", "words"),
     [
-        ("wrong", "", 0, 2, "ORCHESTRA_API_KEY"),
-        (None, "pipeline_runs", 422, 1, "page_size"),
-        (None, "pipeline_runs", 403, 1, "right to read"),
+        ({"api_key": "wrong"}, "", 2, "ORCHESTRA_API_KEY"),
+        ({}, "{where: a = 1}", 1, "where"),
+        ({}, "{cursor: updated_at}", 1, "cursor: created_at"),
     ],
 )
-def test_refusals_are_told(space: Space, key: str | None, path: str, status: int, code: int, words: str) -> None:
-    space.history(1, 3)
-    if key is not None:
-        space.options["api_key"] = key
-    else:
-        body = {"detail": [{"loc": ["query", "page_size"], "msg": "too large", "type": "x"}]}
-        space.double.fail("status", path, status=status, times=100, body=body)
-    space.job()
+def test_what_cannot_be_read_is_told(space: Space, options: dict[str, str], table: str, code: int, words: str) -> None:
+    space.job(f"orchestra.pipeline_runs: {table}", **options)
     assert words in space.load(code=code)
-
-
-@pytest.mark.parametrize(("table", "words"), [("where: a = 1", "where"), ("cursor: updated_at", "cursor: created_at")])
-def test_what_cannot_be_asked_is_refused(space: Space, table: str, words: str) -> None:
-    space.history(1, 3)
-    space.job(f"orchestra.pipeline_runs: {{{table}}}")
-    assert words in space.load(code=1)
-
-
-def test_a_fresh_container_goes_on_from_the_destination(space: Space) -> None:
-    first = space.history(60, 30)
-    space.job()
-    space.load()
-    shutil.rmtree(space.project.folder / ".runner")
-    space.run_at(datetime.now(UTC))
-    space.load()
-    assert len(space.statuses()) == len(first) + 1
-    assert len(set(space.windows())) <= 3
 
 
 def test_doctor_names_what_the_key_may_not_see(space: Space) -> None:
     space.job("orchestra.pipelines:\n  orchestra.task_runs:")
     space.double.fail("status", "/task_runs", status=403, body={"detail": "Not in your plan"}, times=9)
-    said = space.cli("doctor", "job.yml")
-    assert "Not in your plan" in said.out + said.err
-    assert "1 tables can be read" in said.out + said.err
+    answer = space.cli("doctor", "job.yml")
+    assert "Not in your plan" in answer.out + answer.err
+    assert "1 tables can be read" in answer.out + answer.err
+
+
+def test_the_command_needs_credentials_alone(space: Space, tmp_path: Any) -> None:
+    space.history(1, 3)
+    path = tmp_path / "elsewhere.duckdb"
+    space.project.environ |= {
+        "ORCHESTRA_API_TOKEN": space.double.key,
+        "ORCHESTRA_BASE_URL": space.double.base_url,
+        "DESTINATION__DUCKDB__CREDENTIALS": f"duckdb:///{path}",
+    }
+    answer = space.cli("orchestra", "metadata", "--tables", "orchestra.p*", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out.splitlines()[-1])["published"] == 2
+    path.rename(space.project.warehouse)
+    assert len(space.statuses()) == 3
+    assert space.double.key not in answer.out + answer.err
