@@ -189,7 +189,7 @@ class MetadataSession(PagedSession):
             try:
                 rows = await self._with_status(resource, begin, end)
             except RequestRefused:
-                if end == self._now:
+                if end == self._now or await self._counts(resource, [(begin, end)]) != [None]:
                     raise
                 break  # older than what Orchestra shows
             moments = [_moment(row, resource) for row in rows]
@@ -290,7 +290,7 @@ class MetadataSession(PagedSession):
             try:
                 until, items = await self._part(resource, begin, end)
             except RequestRefused as error:
-                begin = await self._shown_from(resource, begin, error)
+                begin = await self._shown_from(resource, begin, end, error)
                 continue
             rows = [resource.row(one, columns) for one in items if _is_wanted(one, resource, scan, begin, until)]
             rest = {"from": until.isoformat(), "to": end.isoformat()} if until < end else None
@@ -317,7 +317,9 @@ class MetadataSession(PagedSession):
             assert middle is not None
             end = middle
 
-    async def _shown_from(self, resource: Resource, begin: datetime, refused: RequestRefused) -> datetime:
+    async def _shown_from(
+        self, resource: Resource, begin: datetime, end: datetime, refused: RequestRefused
+    ) -> datetime:
         """Return from when on Orchestra shows rows, where it refused a window because of its age.
 
         Raises:
@@ -328,11 +330,8 @@ class MetadataSession(PagedSession):
             if known is not None and known > begin:
                 return known
             low, high = begin, floor(self._now) - _EDGE
-            try:
-                await self._listing.count(resource.path, self._newest(resource))
-            except RequestRefused:
-                raise refused from None
-            if high <= low:
+            old, new = await self._counts(resource, [(low, end), (high, high + _EDGE)])
+            if high <= low or old is not None or new is None:
                 raise refused
             while high - low > _EDGE:
                 middle = floor(low + (high - low) / 2)

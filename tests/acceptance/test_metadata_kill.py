@@ -14,7 +14,7 @@ import pytest
 
 from orchestra.testing.double import PREFIX, OrchestraDouble
 from runner.crash import VARIABLE
-from tests.conftest import Project
+from tests.conftest import Cli, Project
 
 _RUNS = 60
 _PIPELINE = "version: v1\nname: Shop\npipeline: {load: {tasks: {pull: {name: Pull, integration: PYTHON}}}}"
@@ -43,7 +43,7 @@ def _windows(double: OrchestraDouble) -> list[str]:
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_windows_that_were_spooled_are_not_asked_for_again(
-    project: Project, double: OrchestraDouble, fresh: bool
+    project: Project, cli: Cli, double: OrchestraDouble, fresh: bool
 ) -> None:
     source = json.dumps({"type": "orchestra", "api_key": double.key, "base_url": double.base_url})
     project.job(
@@ -64,9 +64,8 @@ tables: {{orchestra.pipeline_runs: {{}}}}
     del project.environ[VARIABLE]
     if fresh:
         shutil.rmtree(project.folder / ".runner")
-    process = project.start("backfill", "job.yml")
-    out, err = process.communicate(timeout=90)
-    assert process.returncode == 0, out + err
+    answer = cli("backfill", "job.yml")
+    assert answer.code == 0, answer.out + answer.err
     times = Counter(_windows(double))
     if not fresh:
         # All that was on disk stays there; what was being read is read again.
