@@ -221,6 +221,12 @@ class MetadataSession(PagedSession):
         resource = RESOURCES[scan.table.name]
         if scan.where not in (None, NOTHING):
             raise JobFileError(f"{scan.table.qualified}: Orchestra's lists know no `where:`.")
+        if resource.cursor and scan.window is None and {one.name for one in scan.columns} == {"id"}:
+            # Keys alone are asked for by who looks for deleted rows.
+            raise JobFileError(
+                f"{scan.table.qualified}: deletes: compare would delete what is only too old for Orchestra to show.",
+                guidance="Say deletes: ignore.",
+            )
         if scan.where == NOTHING or not resource.cursor:
             return [make_chunk(scan, 0, {}, storage=None, rows=0, size=0)]
         return [

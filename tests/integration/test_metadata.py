@@ -22,7 +22,7 @@ from orchestra.testing.request import Asked, Handler
 from orchestra.testing.script import Script
 from orchestra.testing.state import Run
 from runner.clock import SystemClock
-from runner.errors import RequestRefused, SourceDown
+from runner.errors import JobFileError, RequestRefused, SourceDown
 from runner.job import Limits, Retry
 from runner.limits import SourceLimits
 from runner.requests import Requests
@@ -383,6 +383,14 @@ async def test_a_status_that_is_not_known_is_left_out(space: Space) -> None:
 def test_what_cannot_be_read_is_told(space: Space, options: dict[str, str], table: str, code: int, words: str) -> None:
     space.job(f"orchestra.pipeline_runs: {table}", **options)
     assert words in space.load(code=code)
+
+
+async def test_what_is_only_too_old_to_be_shown_is_not_deleted(space: Space) -> None:
+    async with MetadataSource(space.options).session(1) as session:
+        pipelines, runs = await session.discover(["orchestra.pipelines", "orchestra.pipeline_runs"])
+        await session.chunks(Scan(pipelines, pipelines.columns[:1]), 1, 1)
+        with pytest.raises(JobFileError, match="deletes: compare"):
+            await session.chunks(Scan(runs, runs.columns[:1]), 1, 1)
 
 
 def test_doctor_names_what_the_key_may_not_see(space: Space) -> None:
