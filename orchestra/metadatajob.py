@@ -8,6 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from orchestra.dltsecrets import destination_types, dlt_environment
+from orchestra.metadatatables import RESOURCES, SCHEMA
 from orchestra.workspace import Workspace
 from runner.contract import destination_options
 from runner.errors import UsageError
@@ -48,6 +49,11 @@ def settle_metadata(
         destination=_destination(settled.destination, destination, environ),
         destination_name=destination or settled.destination_name,
     ), environ
+
+
+def tables_with_times() -> list[str]:
+    """Return the tables that a range of time can be read of."""
+    return [f"{SCHEMA}.{one.name}" for one in RESOURCES.values() if one.cursor]
 
 
 def _named(environ: Mapping[str, str]) -> str | None:

@@ -31,7 +31,7 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Load runs, tasks, operations and assets of a workspace into a destination."""
-    from orchestra.metadatajob import settle_metadata
+    from orchestra.metadatajob import settle_metadata, tables_with_times
     from runner.commands.assembly import run_job, state_folder
     from runner.commands.output import Output
     from runner.commands.summary import print_result
@@ -41,10 +41,11 @@ def command(
     here = Path.cwd()
     settled, environ = settle_metadata(job, destination, env, here)
     set_since, set_until, set_refresh = asked_range(environ)
+    since, until = since or set_since, until or set_until
     asked = Options(
-        only=tuple(tables or ()),
-        since=since or set_since,
-        until=until or set_until,
+        only=tuple(tables or (tables_with_times() if since or until else ())),
+        since=since,
+        until=until,
         full_refresh=full_refresh or set_refresh,
         verify=verify,
         run_key=run_key,

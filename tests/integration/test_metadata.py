@@ -412,6 +412,10 @@ def test_the_command_needs_credentials_alone(space: Space, tmp_path: Any) -> Non
     answer = space.cli("orchestra", "metadata", "--tables", "orchestra.p*", "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out.splitlines()[-1])["published"] == 2
+    space.run_at(datetime.now(UTC) - timedelta(days=9))
+    space.project.environ["SINCE"] = (datetime.now(UTC) - timedelta(days=10)).isoformat()
+    answer = space.cli("orchestra", "metadata", "--json")
+    assert json.loads(answer.out.splitlines()[-1])["published"] == 3, answer.err
     path.rename(space.project.warehouse)
-    assert len(space.statuses()) == 3
+    assert len(space.statuses()) == 4
     assert space.double.key not in answer.out + answer.err
