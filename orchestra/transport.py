@@ -75,6 +75,7 @@ class Transport:
         retry: How reads are tried again.
         patient: Whether a request that is asked to slow down waits, and is tried again then; else whoever asked is told
             at once.
+        requests: What tries reads again in place of ``retry``, with the same limits: that of a run.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class Transport:
         connect_timeout: float = 10.0,
         retry: Retry = _RETRY,
         patient: bool = False,
+        requests: Requests | None = None,
     ) -> None:
         self.workspace = workspace
         self.clock = clock
         self._limits = limits
-        self._requests = Requests(limits, clock, retry=retry)
+        self._requests = requests or Requests(limits, clock, retry=retry)
         self._patient = patient
         self._timeout = httpx.Timeout(timeout, connect=connect_timeout, pool=connect_timeout)
         self._whole = 2 * timeout + connect_timeout

@@ -82,8 +82,8 @@ class Workspace:
         """Return the workspace that options name, and the environment where they do not.
 
         Args:
-            environ: Where ORCHESTRA_API_KEY, ORCHESTRA_BASE_URL, ORCHESTRA_ENV and ORCHESTRA_ACCOUNT_ID are looked
-                up; by default the variables of the process, and ``.env``.
+            environ: Where ORCHESTRA_API_KEY (or ORCHESTRA_API_TOKEN), ORCHESTRA_BASE_URL, ORCHESTRA_ENV and
+                ORCHESTRA_ACCOUNT_ID are looked up; by default the variables of the process, and ``.env``.
             folder: Where ``.env`` is looked for; the working directory by default.
             keyless: Whether it works without a key too: Orchestra checks definitions for everybody.
 
@@ -92,7 +92,7 @@ class Workspace:
             UsageError: The address is none.
         """
         look = _lookup(environ, folder)
-        key = api_key or look("ORCHESTRA_API_KEY") or ""
+        key = api_key or look("ORCHESTRA_API_KEY") or look("ORCHESTRA_API_TOKEN") or ""
         if not key and not keyless:
             raise SecretMissing(
                 "There is no API key for Orchestra.",

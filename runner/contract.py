@@ -75,13 +75,7 @@ def _without_file(
                 guidance="Give a job file, or set RUNNER_JOB, or SOURCE, OBJECT and DESTINATION.",
             )
     kind = environ["DESTINATION"]
-    if kind not in plugin_names("runner.destinations"):
-        load_plugin("runner.destinations", kind)
-    credentials = _decode("DEST_CREDS", environ.get("DEST_CREDS", ""), bare="dsn")
-    if not credentials:
-        credentials = load_plugin("runner.destinations", kind).options_from_dlt(environ)
-    if not credentials:
-        credentials = _linked("runner.destinations", kind, environ, "DEST_CONNECTION")
+    credentials = destination_options(kind, environ)
     given = _decode("SOURCE_CREDS", environ.get("SOURCE_CREDS", ""), bare="dsn")
     if not given:
         given = _linked("runner.sources", environ["SOURCE"], environ, "SOURCE_CONNECTION")
@@ -107,6 +101,23 @@ def _without_file(
         destination_name=kind,
         destination=job.destination,
         environment=env or environ.get("ENVIRONMENT"),
+    )
+
+
+def destination_options(kind: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of a destination that an environment holds.
+
+    Those of DEST_CREDS, else of dlt's own variables, else of a connection that the platform linked.
+
+    Raises:
+        UsageError: There is no such type, or DEST_CREDS cannot be read.
+    """
+    if kind not in plugin_names("runner.destinations"):
+        load_plugin("runner.destinations", kind)
+    return (
+        _decode("DEST_CREDS", environ.get("DEST_CREDS", ""), bare="dsn")
+        or dict(load_plugin("runner.destinations", kind).options_from_dlt(environ))
+        or _linked("runner.destinations", kind, environ, "DEST_CONNECTION")
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from runner.clock import Clock
 from runner.errors import RunnerError
-from runner.events import Retried, Stream
+from runner.events import Retried, Stream, Warned
 from runner.job import Retry
 from runner.jobfile import SettledJob
 from runner.limits import SourceLimits
@@ -86,6 +86,7 @@ class Requests:
         quota: The share of the source's own quota that may be used.
         retried: Told of each retry: table, attempt, seconds until it, error.
         again: Which errors are worth another attempt here at all: who asks again anyway leaves some to that.
+        warned: Told what a table's reader has to know: table, words.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Requests:
         retried: Callable[[str, int, float, RunnerError], None] = lambda *_: None,
         shapes: Shapes | None = None,
         again: Callable[[RunnerError], bool] = lambda _: True,
+        warned: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self.limits = limits
         self.clock = clock
@@ -106,6 +108,7 @@ class Requests:
         self._quota = quota
         self._retried = retried
         self._again = again
+        self._warned = warned
 
     async def send(
         self,
@@ -138,6 +141,10 @@ class Requests:
             noticed=lambda number, wait, error: self._retried(working_on.get(), number, wait, error),
             may_retry=lambda error: self._again(error) and may_retry(error),
         )
+
+    def warn(self, words: str) -> None:
+        """Say what the reader of the table at work has to know."""
+        self._warned(working_on.get(), words)
 
     def note(self, usages: Iterable[Usage]) -> None:
         """Look at the server's own counters: past our share of them the source is paused until they are reset."""
@@ -181,6 +188,19 @@ def govern(
         if stream is not None:
             stream.emit(Retried(table, attempt, round(wait, 3), error.message))
 
+    def warned(table: str, words: str) -> None:
+        if stream is not None:
+            stream.emit(Warned(table, words))
+
     if isinstance(source, Governed):
-        share, shapes = settled.limits.quota, Shapes(path)
-        source.govern(Requests(limits, clock, retry=settled.job.retry, quota=share, retried=retried, shapes=shapes))
+        source.govern(
+            Requests(
+                limits,
+                clock,
+                retry=settled.job.retry,
+                quota=settled.limits.quota,
+                retried=retried,
+                shapes=Shapes(path),
+                warned=warned,
+            )
+        )

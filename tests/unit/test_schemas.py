@@ -30,7 +30,8 @@ def test_aliases_and_strictness(schemas):
         (
             "SourceSpec",
             [
-                *["dlt", "duckdb", "hubspot", "linear", "odata", "postgres", "rest", "salesforce", "sap", "sheets"],
+                *["dlt", "duckdb", "hubspot", "linear", "odata", "orchestra", "postgres", "rest", "salesforce", "sap"],
+                "sheets",
                 "snowflake",
             ],
         ),
