@@ -36,10 +36,11 @@ def command(
 
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
-    settled, wanted = settle_task(job, table, env, environ, here)
+    settled, tables = settle_task(job, table, env, environ, here)
+    wanted = table or environ["OBJECT"]
     set_since, set_until, set_refresh = asked_range(environ)
     asked = Options(
-        only=(wanted,),
+        only=tables,
         since=since or set_since,
         until=until or set_until,
         full_refresh=full_refresh or set_refresh,

@@ -15,6 +15,7 @@ from runner.source import Column, Scan, Table
 
 ID = Column("id", pa.int64(), False, "bigint")
 NAME = Column("name", pa.string(), True, "text")
+CHANGED = Column("changed", pa.timestamp("us", "UTC"), False, "timestamp with time zone")
 
 
 def planned(name="shop.orders", *, columns=(ID, NAME), mode="full", cursor=None, key=(), target=None) -> TablePlan:
@@ -43,7 +44,20 @@ def test_what_it_holds():
         "cursor": "id",
         "key": ["id"],
         "columns": {"id": "bigint not null", "name": "text"},
+        "small": True,
     }
+
+
+def test_what_production_needs_is_there_and_is_no_drift():
+    plan = planned("s.b", columns=(ID, CHANGED), cursor="changed", target="b")
+    large = replace(plan, scan=replace(plan.scan, table=replace(plan.scan.table, rows=10_000)), unique=("id",))
+    found = lock(large).tables["s.b"]
+    assert (found.get("small"), found["time"], found["unique"]) == (None, "changed", ["id"])
+    assert lock(plan).tables["s.b"]["small"] is True
+    merged = replace(large, target=replace(plan.target, key=("id",)))
+    assert "unique" not in lock(merged).tables["s.b"]
+    assert drift([plan], [large]) == {}
+    assert drift([large], [plan]) == {}
 
 
 def test_a_rule_is_part_of_a_column():
