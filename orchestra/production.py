@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import PurePosixPath
 from typing import Any
 
-from orchestra.quality import DIALECTS, Check, Checks, Tested
+from orchestra.quality import DIALECTS, Check, Checks, CheckedTable
 from orchestra.recipe import Recipe
 from runner.errors import NotYet, UsageError
 from runner.job import Deletes, matches
@@ -166,12 +167,16 @@ def _from_project(recipe: Recipe) -> str:
 
 def _install(recipe: Recipe) -> tuple[str, str]:
     """Return what installs the runner with what its source and destination need, and what a command begins with."""
-    known = metadata("orchestra-blueprints").get_all("Provides-Extra") or []
-    extras = sorted({recipe.settled.source.type, recipe.settled.destination.type} & set(known))
+    extras = sorted({recipe.settled.source.type, recipe.settled.destination.type} & _extras())
     if recipe.production.package_manager == "PIP":
         return f"pip install '.[{','.join(extras)}]'" if extras else "pip install .", ""
     manager, flag = ("uv sync", "--extra") if recipe.production.package_manager == "UV" else ("poetry install", "-E")
     return " ".join([manager, *(f"{flag} {extra}" for extra in extras)]), f"{manager.split()[0]} run "
+
+
+@cache
+def _extras() -> frozenset[str]:
+    return frozenset(metadata("orchestra-blueprints").get_all("Provides-Extra") or [])
 
 
 def quality_tasks(recipe: Recipe) -> dict[str, Node]:
@@ -225,7 +230,7 @@ def _test(recipe: Recipe, check: Check) -> Node:
     }
 
 
-def tested(recipe: Recipe) -> Iterator[Tested]:
+def tested(recipe: Recipe) -> Iterator[CheckedTable]:
     """Return how the tables of the lock are tested."""
     quality, job = recipe.production.quality, recipe.settled.job
     limit = load_plugin("runner.destinations", recipe.settled.destination.type).max_name
@@ -234,7 +239,7 @@ def tested(recipe: Recipe) -> Iterator[Tested]:
             continue
         asked = job.entry(name)
         age = [age for pattern, age in quality.freshness.items() if matches(pattern, name)]
-        yield Tested(
+        yield CheckedTable(
             entry["destination"],
             entry["mode"],
             tuple(entry.get("unique") or entry["key"]),

@@ -20,7 +20,7 @@ _CURRENT = "_dlt_valid_to"
 
 
 @dataclass(frozen=True)
-class Tested:
+class CheckedTable:
     """A table that is tested.
 
     Attributes:
@@ -127,7 +127,7 @@ class Checks:
         self._dialect = dialect
         self._schema = ".".join(map(dialect.quoted, schema))
 
-    def all(self, tables: Iterable[Tested], *, keys: bool, counts: bool, error_after: int) -> list[Check]:
+    def all(self, tables: Iterable[CheckedTable], *, keys: bool, counts: bool, error_after: int) -> list[Check]:
         """Return every check that has something to look at; at most 300 tables in one."""
         tables = list(tables)
         keyed = [one for one in tables if one.key and one.mode != "append"] if keys else []
@@ -145,7 +145,7 @@ class Checks:
             found.append(Check(f"freshness{suffix}", f"Cursors are fresh{words}", sql, error, "> 0"))
         return found
 
-    def unique(self, tables: Sequence[Tested]) -> str:
+    def unique(self, tables: Sequence[CheckedTable]) -> str:
         """Return the query of tables with a key that several rows have: table_name, twice."""
         parts = [
             f"select {literal(one.name)} as table_name, count(*) as twice from "
@@ -154,7 +154,7 @@ class Checks:
         ]
         return f"select table_name, twice from (\n{_union(parts)}\n) found where twice > 0 order by table_name"
 
-    def not_null(self, tables: Sequence[Tested]) -> str:
+    def not_null(self, tables: Sequence[CheckedTable]) -> str:
         """Return the query of tables with rows without a key: table_name, without_key."""
         parts = [
             f"select {literal(one.name)} as table_name, count(*) as without_key from {self._table(one.name)} "
@@ -165,7 +165,7 @@ class Checks:
             f"select table_name, without_key from (\n{_union(parts)}\n) found where without_key > 0 order by table_name"
         )
 
-    def counts(self, tables: Sequence[Tested]) -> str:
+    def counts(self, tables: Sequence[CheckedTable]) -> str:
         """Return the query of tables that are not what their record says: step, finding, tables.
 
         The newest history row counts the rows of its load, and its fingerprint, where the run made one, those of the
@@ -199,7 +199,7 @@ class Checks:
             f"from found join ({_steps(2)}) steps on bad >= step group by step order by step"
         )
 
-    def freshness(self, tables: Sequence[Tested], steps: int) -> str:
+    def freshness(self, tables: Sequence[CheckedTable], steps: int) -> str:
         """Return the query of tables whose cursor is behind: step, tables; a row for every time the age has passed."""
         now = self._dialect.epoch("current_timestamp")
         parts = []
@@ -226,7 +226,7 @@ class Checks:
     def _table(self, name: str) -> str:
         return f"{self._schema}.{self._dialect.quoted(name)}"
 
-    def _rows(self, one: Tested) -> str:
+    def _rows(self, one: CheckedTable) -> str:
         """Return a table as the source has it: without the versions that are history."""
         current = f" where {self._dialect.quoted(_CURRENT)} is null" if one.mode == "snapshot" else ""
         return f"{self._table(one.name)}{current}"
@@ -235,7 +235,7 @@ class Checks:
         return ", ".join(map(self._dialect.quoted, names))
 
 
-def _parts(tables: list[Tested]) -> Iterator[tuple[str, str, list[Tested]]]:
+def _parts(tables: list[CheckedTable]) -> Iterator[tuple[str, str, list[CheckedTable]]]:
     for number, start in enumerate(range(0, len(tables), _TABLES), 1):
         several = len(tables) > _TABLES
         part = tables[start : start + _TABLES]
