@@ -15,7 +15,7 @@ from importlib.metadata import metadata
 from pathlib import PurePosixPath
 from typing import Any
 
-from orchestra.quality import DIALECTS, Check, Checks, CheckedTable
+from orchestra.quality import DIALECTS, Check, CheckedTable, Checks
 from orchestra.recipe import Recipe
 from runner.errors import NotYet, UsageError
 from runner.job import Deletes, matches
