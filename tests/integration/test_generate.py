@@ -141,3 +141,19 @@ def test_it_can_be_printed(demo: Path, project: Project, cli: Cli) -> None:
     assert answer.code == 0
     assert yaml.safe_load(answer.out)["pipeline"]["wave_1"]["tasks"]
     assert not (project.folder / "orchestra" / "pipelines").exists()
+
+
+def test_the_pipeline_of_a_single_table_runs_without_a_job_file(
+    project: Project, shop_database: Database, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = yaml.safe_load((_ROOT / "orchestra" / "pipelines" / "single_table.yml").read_text())
+    inputs = {name: one["default"] for name, one in document["inputs"].items()}
+    parameters = document["pipeline"]["load"]["tasks"]["load_table"]["parameters"]
+    variables = json.loads(substituted(parameters["environment_variables"], **inputs))
+    assert variables["DESTINATION"] == "snowflake"
+    secrets = {"SOURCE_CREDS": shop_database.dsn, "DESTINATION": "duckdb", "DEST_CREDS": '{"path": "warehouse.duckdb"}'}
+    for name, text in {**variables, **secrets}.items():
+        monkeypatch.setenv(name, text)
+    answer = cli(*shlex.split(parameters["command"])[1:])
+    assert answer.code == 0, answer.err
+    assert project.query("select mode from raw_shop._runner_state") == [("incremental",)]
