@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestra.quality import DIALECTS, Check, CheckedTable, Checks
 from orchestra.recipe import Recipe
+from runner.document import nearest
 from runner.errors import NotYet, UsageError
 from runner.job import Deletes, matches
 from runner.naming import normalise
@@ -231,9 +232,22 @@ def _test(recipe: Recipe, check: Check) -> Node:
 
 
 def tested(recipe: Recipe) -> Iterator[CheckedTable]:
-    """Return how the tables of the lock are tested."""
+    """Return how the tables of the lock are tested.
+
+    Raises:
+        UsageError: Freshness is asked of no table that has it.
+    """
     quality, job = recipe.production.quality, recipe.settled.job
     limit = load_plugin("runner.destinations", recipe.settled.destination.type).max_name
+    timed = [name for name, entry in recipe.lock.tables.items() if entry.get("time")]
+    for pattern in quality.freshness:
+        if not any(matches(pattern, name) for name in timed):
+            near = nearest(pattern, timed)
+            raise UsageError(
+                f"production.quality.freshness: no table with a time as its cursor is called {pattern!r}."
+                + (f" Did you mean {near!r}?" if near else ""),
+                guidance="Correct the pattern, or leave it out.",
+            )
     for name, entry in recipe.lock.tables.items():
         if any(matches(pattern, name) for pattern in quality.exclude):
             continue

@@ -85,6 +85,7 @@ def _ticks(name: str) -> str:
     return f"`{name}`"
 
 
+# That POSTGRES_RUN_TEST calls its query a statement, as its neighbours do, is not shown anywhere.
 DIALECTS = {
     "postgres": Dialect("POSTGRES", "POSTGRES_RUN_TEST"),
     "snowflake": Dialect(

@@ -87,7 +87,8 @@ def _entry(plan: TablePlan) -> dict[str, Any]:
             for column in plan.scan.columns
         },
     }
-    if plan.scan.table.rows < _SMALL:
+    # Without an estimate, as that of a view, a table may have any size.
+    if 0 < plan.scan.table.rows < _SMALL:
         entry["small"] = True
     cursor = next((column for column in plan.target.columns if column.source == plan.cursor), None)
     if cursor is not None and (pa.types.is_timestamp(cursor.type) or pa.types.is_date(cursor.type)):

@@ -42,6 +42,8 @@ def command(
         return 0
     path = Path(out) if out else recipe.pipeline
     changed = write_pipeline(recipe, path)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     tests = list(quality_tasks(recipe))
     if json:
         found = {

@@ -203,6 +203,12 @@ def test_rows_are_not_counted_where_there_is_no_record_or_deleted_ones_are_left_
     assert "row_counts" not in make_pipeline(read_recipe(path))["pipeline"]["quality"]["tasks"]
 
 
+def test_freshness_of_nothing_is_a_mistake(tmp_path):
+    path = make_job(tmp_path, {"shop.orders": None}, more="  quality: {freshness: {shop.ordres: 1d}}\n")
+    with pytest.raises(UsageError, match=r"'shop\.ordres'. Did you mean 'shop\.orders'"):
+        make_pipeline(read_recipe(path))
+
+
 def test_dbt_comes_last(tmp_path):
     path = make_job(tmp_path, {"a.b": None}, more="transform: {type: dbt, project: dbt/shop}\n")
     group = make_pipeline(read_recipe(path))["pipeline"]["transform"]
