@@ -20,9 +20,7 @@ from orchestra.recipe import Recipe
 from runner.document import nearest
 from runner.errors import NotYet, UsageError
 from runner.job import Deletes, matches
-from runner.naming import normalise
 from runner.plan import dataset_of
-from runner.plugins import load_plugin
 from runner.production import Production
 
 # What can be compared value by value, and has no test job of the platform's own.
@@ -238,7 +236,6 @@ def tested(recipe: Recipe) -> Iterator[CheckedTable]:
         UsageError: Freshness is asked of no table that has it.
     """
     quality, job = recipe.production.quality, recipe.settled.job
-    limit = load_plugin("runner.destinations", recipe.settled.destination.type).max_name
     timed = [name for name, entry in recipe.lock.tables.items() if entry.get("time")]
     for pattern in quality.freshness:
         if not any(matches(pattern, name) for name in timed):
@@ -257,7 +254,7 @@ def tested(recipe: Recipe) -> Iterator[CheckedTable]:
             entry["destination"],
             entry["mode"],
             tuple(entry.get("unique") or entry["key"]),
-            normalise(entry["cursor"], limit) if entry.get("time") else None,
+            entry.get("time"),
             age[-1] if age else None,
             # What the source marks as deleted is read, counted, and may be left out.
             counted=not (asked and isinstance(asked.deletes, Deletes)),

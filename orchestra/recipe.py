@@ -74,8 +74,10 @@ def read_recipe(path: Path, *, style: str | None = None, batch_small: int | None
     assert production is not None
     lock = LockFile.read(LockFile.path(path))
     if lock is None or not lock.tables:
+        env = f" --env {production.environment}" if production.environment else ""
         raise UsageError(
-            f"{path} has no lock file, which says what its tables are.", guidance=f"Run: runner plan {path} --lock"
+            f"{path} has no lock file, which says what its tables are.",
+            guidance=f"Run: runner plan {path} --lock{env}",
         )
     style, batch_small = style or production.style, batch_small or production.batch_small
     _refuse_names(lock, style)
