@@ -49,6 +49,7 @@ endif
 JOBS ?= 3
 test: setup
 	@$(BIN)/python -m compileall -q runner connectors sensors orchestra
+	@$(BIN)/python -m tests.environments
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 matrix: setup

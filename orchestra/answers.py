@@ -71,7 +71,7 @@ def judge_read(reply: Reply, workspace: Workspace, *, now: datetime) -> RunnerEr
     if status == 401:
         return CredentialsRejected(said, guidance=_KEY)
     if status == 403:
-        return PermissionMissing(said, guidance=f"{_KEY} It may also lack the right to read this.")
+        return PermissionMissing(said, guidance=f"{_KEY} It may also lack the right to do this.")
     if status == 429 or (status == 503 and reply.header("Retry-After")):
         return Throttled(said, retry_after=retry_after(reply.header("Retry-After"), now))
     if status >= 500 or status in (408, 425):

@@ -18,10 +18,10 @@ from pydantic.alias_generators import to_camel
 from connectors.http.answers import Reply
 from orchestra.answers import judge_once
 from orchestra.definitions import parse_definition
-from orchestra.endpoints import Endpoints, given, model, models
+from orchestra.endpoints import Endpoints, advised, given, model, models
 from orchestra.models import Pipeline
 from orchestra.records import SchemaProblem
-from runner.errors import DeliveryRefused, OutcomeUnknown, RequestRefused
+from runner.errors import RequestRefused
 
 StorageProvider = Literal["ORCHESTRA", "GITHUB", "GITLAB", "AZURE_DEVOPS", "BITBUCKET"]
 
@@ -178,19 +178,16 @@ class Catalog(Endpoints):
         return await self.transport.repeat("DELETE", "pipelines", params=selector(pipeline), missing=True) is not None
 
     async def _make(self, path: str, body: dict[str, Any], what: str) -> Pipeline:
-        try:
-            reply = await self.transport.once(path, _spelled(body, self._camel), what)
+        look = "look the pipeline up by its alias" if body.get("alias") else "look through the list of pipelines"
+        camel = self._camel
+        with advised(look):
+            reply = await self.transport.once(path, _spelled(body, camel), what)
             if _misspelt(reply, body):
                 # What is refused has not been made: the other spelling may be sent.
-                other = await self.transport.once(path, _spelled(body, not self._camel), what)
+                other = await self.transport.once(path, _spelled(body, not camel), what)
                 if not _misspelt(other, body):
-                    self._camel, reply = not self._camel, other
+                    self._camel, reply = not camel, other
             return self.settled(judge_once(reply, Pipeline, "id", what, self.workspace, now=self.clock.now()), reply)
-        except DeliveryRefused as error:
-            raise DeliveryRefused(error.message, guidance="Correct what the message says.") from error
-        except OutcomeUnknown as error:
-            look = "look the pipeline up by its alias" if body.get("alias") else "look through the list of pipelines"
-            raise OutcomeUnknown(error.message, guidance=f"Before it is sent again, {look}.") from error
 
     async def _change(
         self,
@@ -201,20 +198,21 @@ class Catalog(Endpoints):
         *,
         only_snake: tuple[str, ...] = (),
     ) -> Reply:
-        async def send(camel: bool, *, last: bool) -> Reply | None:
+        async def send(spelling: bool, *, last: bool) -> Reply | None:
             return await self.transport.repeat(
                 method,
                 path,
                 params=params,
-                json=_spelled(body, camel, only_snake),
+                json=_spelled(body, spelling, only_snake),
                 missing=True,
                 accept=lambda reply: not last and _misspelt(reply, body),
             )
 
-        reply = await send(self._camel, last=False)
+        camel = self._camel
+        reply = await send(camel, last=False)
         if reply is not None and reply.status == 422:
-            reply = await send(not self._camel, last=True)
-            self._camel = not self._camel
+            reply = await send(not camel, last=True)
+            self._camel = not camel
         if reply is None:
             named = {**body, **(params or {})}
             name = named.get("alias") or named.get("pipeline_id")

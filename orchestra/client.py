@@ -46,7 +46,7 @@ class OrchestraClient(Catalog, TaskFiles, Inventory):
 async def open_client(
     workspace: Workspace, clock: Clock, limits: Limits | None = None, **more: Any
 ) -> AsyncIterator[OrchestraClient]:
-    """Open a client of its own for a command.
+    """Open a client of its own for a command, which waits when it is asked to slow down.
 
     Args:
         limits: At most so many requests at once and so many a second; 8 at once by default.
@@ -54,7 +54,7 @@ async def open_client(
     """
     shared = SourceLimits.of(limits or Limits(), clock)
     shared.each = True
-    async with OrchestraClient(workspace, clock, shared, **more) as client:
+    async with OrchestraClient(workspace, clock, shared, **{"patient": True, **more}) as client:
         yield client
 
 

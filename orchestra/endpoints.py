@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from orchestra.models import Answer
 from orchestra.transport import Transport
 from orchestra.workspace import Workspace
 from runner.clock import Clock
-from runner.errors import DeliveryError, NotDelivered, RequestRefused
+from runner.errors import DeliveryError, DeliveryRefused, NotDelivered, OutcomeUnknown, RequestRefused
 from runner.limits import SourceLimits
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -49,6 +49,26 @@ class Endpoints:
                 self.transport.slow_down(outcome.retry_after)
             raise outcome
         return outcome
+
+
+@contextlib.contextmanager
+def advised(look: str) -> Iterator[None]:
+    """Say what to do about something that was to be made once, rather than what a sensor's action would do.
+
+    Args:
+        look: Where it can be seen whether it was made.
+    """
+    try:
+        yield
+    except NotDelivered as error:
+        guidance, after = "Nothing was made: try it again later.", error.retry_after
+        raise NotDelivered(error.message, guidance=guidance, retry_after=after, patient=error.patient) from error
+    except DeliveryRefused as error:
+        known = error.advice != DeliveryRefused.guidance
+        guidance = error.advice if known else "Nothing was made: correct what the message says."
+        raise DeliveryRefused(error.message, guidance=guidance) from error
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(error.message, guidance=f"Before it is sent again, {look}.") from error
 
 
 def model(kind: type[AnswerT], data: Any, reply: Reply) -> AnswerT:

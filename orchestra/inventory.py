@@ -1,7 +1,8 @@
 """What a workspace holds beside pipelines and runs: assets, connections, environments, accounts, dbt's state.
 
 Facts: Orchestra docs, API, "List assets", "List integration connections", "Environments" (values are replaced as a
-whole; the default one stays while there are others), "Get integration state"; the platform API, "List workspaces".
+whole; the default one stays while there are others), "Get integration state", "Get Azure federated credentials"; the
+platform API, "List workspaces".
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 from connectors.http.answers import Reply
 from orchestra.answers import judge_once
-from orchestra.endpoints import Endpoints, given, model, models, quoted
-from orchestra.records import Account, Asset, Connection, DbtState, Environment, EnvironmentValue
+from orchestra.endpoints import Endpoints, advised, given, model, models, quoted
+from orchestra.records import Account, Asset, Connection, DbtState, Environment, EnvironmentValue, FederatedCredentials
 from orchestra.transport import listed
-from runner.errors import DeliveryRefused, OutcomeUnknown, RequestRefused
+from runner.errors import RequestRefused
 
 _STATE = "state/DBT_CORE"
 
@@ -48,6 +49,12 @@ class Inventory(Endpoints):
         assert reply is not None
         return [model(Account, one, reply) for one in listed(reply)]
 
+    async def federated_credentials(self) -> FederatedCredentials:
+        """Return what an app registration in Azure must trust for this workspace."""
+        reply = await self.transport.read("compute_resources/azure/federated_credentials", {})
+        assert reply is not None
+        return model(FederatedCredentials, reply.data, reply)
+
     # Environments.
 
     async def environments(self) -> list[Environment]:
@@ -70,15 +77,10 @@ class Inventory(Endpoints):
             OutcomeUnknown: It may have been made.
         """
         what = f"the making of the environment {name!r}"
-        reply = await self.transport.once("environments", {"name": name, "values": _written(values)}, what)
-        judged = judge_once(reply, Environment, "environmentId", what, self.workspace, now=self.clock.now())
-        try:
+        with advised("look for it in the list of environments"):
+            reply = await self.transport.once("environments", {"name": name, "values": _written(values)}, what)
+            judged = judge_once(reply, Environment, "environmentId", what, self.workspace, now=self.clock.now())
             return self.settled(judged, reply)
-        except DeliveryRefused as error:
-            raise DeliveryRefused(error.message, guidance="Correct what the message says.") from error
-        except OutcomeUnknown as error:
-            guidance = "Before it is sent again, look for it in the list of environments."
-            raise OutcomeUnknown(error.message, guidance=guidance) from error
 
     async def update_environment(
         self, environment: str, name: str, values: Mapping[str, EnvironmentValue], *, default: bool

@@ -41,18 +41,27 @@ def linked_options(kind: str, keys: frozenset[str], environ: Mapping[str, str], 
         wanted: The id of the connection, where several are linked.
 
     Raises:
-        UsageError: Several are linked and none is named, or the named one is not.
+        UsageError: Several are linked and none is named, the named one is not, or it has nothing for us.
     """
     integration = _INTEGRATIONS.get(kind, kind.upper())
     found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    fields: defaultdict[str, list[str]] = defaultdict(list)
     for name, text in environ.items():
         parts = _VARIABLE.fullmatch(name)
         if parts is None or parts[1] != integration or parts[1] in _NOT_OURS:
             continue
         key = _FIELDS.get(parts[3].lower(), parts[3].lower())
+        fields[parts[2]].append(parts[3])
         if key in keys and text:
             remember(f"{key}={text}")
             found[parts[2]][key] = _value(text)
+    if fields and not found:
+        # With none of them a driver would look for a server of its own choice.
+        one, names = next(iter(fields.items()))
+        raise UsageError(
+            f"The linked connection {one} of {integration} has no field that {kind} takes: {', '.join(sorted(names))}.",
+            guidance=f"It takes {', '.join(sorted(keys))}: set SOURCE_CREDS or DEST_CREDS as JSON instead.",
+        )
     if wanted:
         found = defaultdict(dict, {name: one for name, one in found.items() if name == _spelled(wanted)})
         if not found:

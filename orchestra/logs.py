@@ -11,12 +11,13 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from connectors.http.answers import Reply
 from orchestra.endpoints import quoted
 from orchestra.runs import Runs
-from orchestra.transport import Part
+from orchestra.transport import LONGEST_WINDOW, Part
 from orchestra.waiting import OUTAGE, passes
 from runner.document import nearest
 from runner.errors import PollTimedOut, RequestRefused, RunnerError
@@ -31,6 +32,8 @@ _LARGEST_ARTIFACT = 2**28
 _SHORTEST, _LONGEST = 1.0, 10.0
 # When nothing came for as long, the task run is asked whether it is over: a log may stay WRITING for ever.
 _QUIET = 30.0
+# Orchestra's clock may be ahead of ours.
+_AHEAD = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,11 @@ class _Piece:
     """What one request brought.
 
     Attributes:
-        begin: The position of its first byte.
         more: Whether more is there already.
         status: X-File-Status.
         missing: Whether there is no such file.
     """
 
-    begin: int
     data: bytes = b""
     more: bool = False
     status: str | None = None
@@ -109,12 +110,12 @@ class TaskFiles(Runs):
             except RunnerError as error:
                 if not follow or last or not passes(error) or clock.monotonic() - answered >= OUTAGE:
                     raise
-                piece, failed = _Piece(at), error
+                piece, failed = _Piece(), error
             if piece.missing and (not follow or last):
                 raise await self._unknown(run, task_run, filename, "logs")
             status = piece.status or status
             if piece.data:
-                at, heard, wait = piece.begin + len(piece.data), clock.monotonic(), _SHORTEST
+                at, heard, wait = at + len(piece.data), clock.monotonic(), _SHORTEST
                 yield piece.data
             if piece.more:
                 continue
@@ -130,7 +131,11 @@ class TaskFiles(Runs):
                 )
             # Who says nothing about the file is asked about the task; what came before that answer is read once more.
             if (piece.missing or status is None or now - heard >= _QUIET) and failed is None:
-                last = await self._ended(run, task_run)
+                try:
+                    last = await self._ended(run, task_run)
+                except RunnerError as error:
+                    if not passes(error):
+                        raise
                 heard = now
                 if last:
                     continue
@@ -151,25 +156,23 @@ class TaskFiles(Runs):
         )
         assert reply is not None
         if reply.status == 404:
-            return _Piece(at, missing=True)
+            return _Piece(missing=True)
         status = (reply.header("X-File-Status") or "").strip().upper() or None
         if reply.status not in (200, 206):
             # Without a status an end is an end.
-            return _Piece(at, status=status or (None if reply.status == 416 else "ENDED"))
-        begin, total = at, None
-        if reply.status == 206:
-            begin, total = _placed(reply, at)
-        data = reply.body[max(0, at - begin) :]
-        begin = max(at, begin)
+            return _Piece(status=status or (None if reply.status == 416 else "ENDED"))
+        begin, total = _placed(reply, at) if reply.status == 206 else (at, None)
         if begin > at:
             raise RequestRefused(f"Orchestra: {reply.where}: byte {at:,} was asked for, and byte {begin:,} came.")
-        reached = at + len(data)
+        data = reply.body[at - begin :]
         cut = len(reply.body) > _LARGEST_PART
-        return _Piece(at, data, cut or (bool(data) and total is not None and reached < total), status)
+        return _Piece(data, cut or (bool(data) and total is not None and at + len(data) < total), status)
 
     async def _ended(self, run: str, task_run: str) -> bool:
-        """Tell whether a task run is over, or its run is and does not show it."""
-        async with contextlib.aclosing(self.task_runs_of(run)) as pages:
+        """Tell whether a task run is over; where no list shows it, whether its run is."""
+        until = self.clock.now() + _AHEAD
+        listed = self.task_runs(time_from=until - LONGEST_WINDOW, time_to=until, task_runs=[task_run])
+        async with contextlib.aclosing(listed) as pages:
             async for page in pages:
                 for one in page:
                     if one.id == task_run:

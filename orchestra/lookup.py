@@ -7,6 +7,7 @@ began since are looked through: the parameters of their tasks show the input (Or
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +21,7 @@ from runner.tasks import task_group
 # A start may take that long from when it was handed over until its run is listed.
 GRACE = timedelta(seconds=60)
 # How far the clocks of Orchestra and of this machine may be apart.
-_SKEW = timedelta(minutes=5)
+SKEW = timedelta(minutes=5)
 _KEPT = timedelta(minutes=5)
 _MOST_RUNS = 1000
 _ABREAST = 8
@@ -110,9 +111,7 @@ class Lookup:
             raise OutcomeUnknown(
                 f"There is no pipeline {self._pipeline!r} in this workspace any more, so its runs cannot be seen."
             )
-        until = self._client.clock.now() + _SKEW
-        begin = max(since - _SKEW, until - LONGEST_WINDOW)
-        ids = await self._candidates(known.id, begin, until)
+        begin, ids = await began(self._client, known.id, since)
         if ids and not known.uses.visible:
             raise OutcomeUnknown(
                 f"The pipeline {self._pipeline!r} may have been started: {len(ids)} of its runs began since, and "
@@ -121,41 +120,66 @@ class Lookup:
                 f"its runs are told apart. {OutcomeUnknown.guidance}",
                 runs=[self._client.workspace.run_url(one) for one in ids],
             )
-        verdicts: dict[str, Verdict] = {}
-
-        async def judge(run: str) -> None:
-            async with contextlib.aclosing(self._client.task_runs_of(run)) as pages:
-                verdicts[run] = known.uses.verdict([one async for page in pages for one in page], value)
-
-        for first in range(0, len(ids), _ABREAST):
-            async with task_group() as group:
-                for run in ids[first : first + _ABREAST]:
-                    group.start_soon(judge, run)
-            # Lists begin with the newest; whoever ran ours again by hand made another one that carries the value.
-            ours = [run for run in ids if verdicts.get(run) == "ours"]
-            if ours:
-                return Fate(ours[-1])
+        verdicts = await judge(self._client, ids, [(known.uses, value)], one=True)
+        # Lists begin with the newest; whoever ran ours again by hand made another one that carries the value.
+        ours = [run for run in ids if verdicts.get(run) == "ours"]
+        if ours:
+            return Fate(ours[-1])
         unclear = tuple(run for run in ids if verdicts[run] == "unknown")
-        if not unclear and begin > since - _SKEW:
+        if not unclear and begin > since - SKEW:
             raise OutcomeUnknown(
                 f"It was sent more than {LONGEST_WINDOW.days} days ago, and Orchestra lists no runs as old as that."
             )
         return Fate(None, unclear)
 
-    async def _candidates(self, pipeline: str, begin: datetime, until: datetime) -> list[str]:
-        """Return the ids of runs that an API key may have begun, as they are listed."""
-        found: list[str] = []
-        async with contextlib.aclosing(
-            self._client.runs(time_from=begin, time_to=until, pipelines=[pipeline])
-        ) as pages:
-            async for page in pages:
-                found += [run.id for run in page if run.pipeline_id == pipeline and not _foreign(run)]
-                if len(found) > _MOST_RUNS:
-                    raise OutcomeUnknown(
-                        f"More than {_MOST_RUNS:,} runs of {self._pipeline!r} began since it was sent."
-                    )
-        # A page may repeat what the one before it held, when runs begin meanwhile.
-        return list(dict.fromkeys(found))
+
+async def began(client: OrchestraClient, pipeline: str, since: datetime) -> tuple[datetime, list[str]]:
+    """Return from when on runs are listed, and those of a pipeline that an API key may have begun, newest first.
+
+    Args:
+        pipeline: Its id.
+        since: By the clock of this machine.
+
+    Raises:
+        OutcomeUnknown: They are too many.
+        RunnerError: Orchestra cannot be asked.
+    """
+    until = client.clock.now() + SKEW
+    begin = max(since - SKEW, until - LONGEST_WINDOW)
+    found: list[str] = []
+    async with contextlib.aclosing(client.runs(time_from=begin, time_to=until, pipelines=[pipeline])) as pages:
+        async for page in pages:
+            found += [run.id for run in page if run.pipeline_id == pipeline and not _foreign(run)]
+            if len(found) > _MOST_RUNS:
+                raise OutcomeUnknown(f"More than {_MOST_RUNS:,} runs of the pipeline began since it was sent.")
+    # A page may repeat what the one before it held, when runs begin meanwhile.
+    return begin, list(dict.fromkeys(found))
+
+
+async def judge(
+    client: OrchestraClient, runs: Sequence[str], uses: Sequence[tuple[InputUses, str]], *, one: bool
+) -> dict[str, Verdict]:
+    """Tell which runs were started with certain values: those that show every one of them.
+
+    Args:
+        uses: Each input, and its value as text.
+        one: Whether one that is ours is enough: the runs after it are not looked at.
+    """
+    verdicts: dict[str, Verdict] = {}
+
+    async def look(run: str) -> None:
+        async with contextlib.aclosing(client.task_runs_of(run)) as pages:
+            tasks = [one async for page in pages for one in page]
+        found = {use.verdict(tasks, value) for use, value in uses}
+        verdicts[run] = "other" if "other" in found else "ours" if found == {"ours"} else "unknown"
+
+    for first in range(0, len(runs), _ABREAST):
+        async with task_group() as group:
+            for run in runs[first : first + _ABREAST]:
+                group.start_soon(look, run)
+        if one and "ours" in verdicts.values():
+            break
+    return verdicts
 
 
 async def find_run(

@@ -163,7 +163,8 @@ class TaskRun(Answer):
 class Pipeline(Answer):
     """A pipeline, without its definition."""
 
-    id: str = Field(min_length=1)
+    # orchestra-cli reads both names of it in the answer to a change.
+    id: str = Field(min_length=1, validation_alias=AliasChoices("id", "pipeline_id"))
     name: str | None = None
     alias: str | None = None
     paused: bool | None = None

@@ -102,6 +102,13 @@ class Account(Answer):
     name: str
 
 
+class FederatedCredentials(Answer):
+    """What an app registration in Azure must trust, for compute of one's own there."""
+
+    subject_id: str
+    audience: str
+
+
 class DbtAsset(Answer):
     """What dbt's state orchestration knows of one model; its keys are spelled as in Python.
 

@@ -73,6 +73,8 @@ class Transport:
         timeout: Seconds until an answer begins, and between its parts; a request as a whole has twice as many.
         connect_timeout: Seconds until there is a connection.
         retry: How reads are tried again.
+        patient: Whether a request that is asked to slow down waits, and is tried again then; else whoever asked is told
+            at once.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Transport:
         timeout: float = 30.0,
         connect_timeout: float = 10.0,
         retry: Retry = _RETRY,
+        patient: bool = False,
     ) -> None:
         self.workspace = workspace
         self.clock = clock
         self._limits = limits
         self._requests = Requests(limits, clock, retry=retry)
+        self._patient = patient
         self._timeout = httpx.Timeout(timeout, connect=connect_timeout, pool=connect_timeout)
         self._whole = 2 * timeout + connect_timeout
         self._stack = contextlib.AsyncExitStack()
@@ -166,8 +170,11 @@ class Transport:
                 raise refused
             return reply
 
-        reply = await self._requests.send(once, may_retry=_may_retry)
+        reply = await self._requests.send(once, may_retry=self._may_retry)
         return None if missing and reply.status in _MISSING else reply
+
+    def _may_retry(self, error: RunnerError) -> bool:
+        return error.retriable and (self._patient or not isinstance(error, Throttled))
 
     async def once(self, path: str, body: Mapping[str, Any], what: str) -> Reply:
         """Post a request that is sent at most once, and return its answer, whatever that says.
@@ -281,7 +288,7 @@ class Transport:
                             break
                         raise _TooLarge
         reply = Reply(method, url, response.status_code, response.headers, bytes(body))
-        if len(body) > _SMALL:
+        if part is WHOLE and len(body) > _SMALL:
             await anyio.to_thread.run_sync(lambda: reply.data)
         return reply
 
@@ -301,11 +308,6 @@ def listed(reply: Reply) -> list[Any]:
 
 class _TooLarge(Exception):
     """An answer that nobody needs as a whole."""
-
-
-def _may_retry(error: RunnerError) -> bool:
-    # Whoever was asked to slow down gives up its place meanwhile, rather than wait in it.
-    return error.retriable and not isinstance(error, Throttled)
 
 
 def said(error: BaseException) -> str:

@@ -86,6 +86,7 @@ class Result:
     seconds: float
     verified: str = "counts"
     stages: Mapping[str, float] = field(default_factory=dict)
+    dataset: str = ""
 
 
 class Backfill:
@@ -165,12 +166,13 @@ class Backfill:
 
     # Stopping.
 
-    def drain(self) -> None:
-        """Begin nothing new; what is at work has the grace time to end."""
+    def drain(self, grace: float | None = None) -> None:
+        """Begin nothing new; what is at work has the grace time, in seconds, to end."""
         if not self._stopping:
             self._stop()
-            self._stream.emit(Draining(self._options.grace))
-            self._scope.deadline = anyio.current_time() + self._options.grace
+            grace = self._options.grace if grace is None else grace
+            self._stream.emit(Draining(grace))
+            self._scope.deadline = anyio.current_time() + grace
 
     def abort(self) -> None:
         """Stop now; what is durable stays."""
@@ -583,7 +585,7 @@ class Backfill:
             )
         )
         named = tuple(items), tuple(rejected), tuple(skipped)
-        return Result(folder.run, exit_code, folder, *named, seconds, self._options.verify, stages)
+        return Result(folder.run, exit_code, folder, *named, seconds, self._options.verify, stages, self._dataset)
 
     async def _register(self, plans: Sequence[TablePlan]) -> None:
         """Tell dlt's schema about new tables; their rows are published whatever comes of it."""

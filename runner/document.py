@@ -133,7 +133,8 @@ _MEMBERS |= {"literal", "function-before", "function-after"}
 def _fields(model: Any, keys: Path_) -> list[str]:
     """Return the keys that a model knows at a place inside it."""
     for key in keys:
-        model = _step(model, key)
+        # What is said of a list of models is said of each.
+        model = model if isinstance(key, int) else _step(model, key)
         if model is None:
             return []
     return [field.alias or name for one in _models(model) for name, field in one.model_fields.items()]

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+# Set for a process that is started by another one, which tells the platform itself.
+TOLD_BY_PARENT = "RUNNER_TOLD_BY_PARENT"
+
 
 @dataclass(frozen=True)
 class TableReport:
@@ -77,6 +80,10 @@ class Platform(Protocol):
         Returns:
             What went wrong, in words. None of it makes the task fail.
         """
+        ...
+
+    def listens(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether anybody wants to know how this process fares: the platform started it, or alerts are set up."""
         ...
 
     async def begin(self, environ: Mapping[str, str]) -> Sequence[str]:

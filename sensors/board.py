@@ -78,10 +78,12 @@ class Board:
         lateness: Seconds that polls began after they were due. ``seconds``: how long they took.
         stalls: The last times in which the loop stood still; ``stall_count`` and ``stall_seconds`` of all of them.
         recent: The last events. ``troubles``: the last failures.
+        refused: Why the file as it is now is not what runs; None where it is.
     """
 
     def __init__(self, name: str, clock: Clock, path: str = "") -> None:
         self.name = name
+        self.refused: str | None = None
         self.path = path or f"{name}.yml"
         self.started_at = clock.now().timestamp()
         self.statuses: dict[str, Status] = {}

@@ -371,13 +371,17 @@ class Engine:
                 try:
                     load = partial(load_sensors, path, only=self._placed.only)
                     await self._change(await anyio.to_thread.run_sync(load))
-                    seen = now
+                    seen, self._board.refused = now, None
                 except (DiskFull, LedgerDamaged) as error:
                     # It is tried again: sensors that were stopped for it are not left out.
-                    self._stream.emit(FileRefused(redact(error.message)))
+                    self._refuse(error.message)
                 except RunnerError as error:
                     seen = now
-                    self._stream.emit(FileRefused(redact(f"{error.message} {error.advice}".strip())))
+                    self._refuse(f"{error.message} {error.advice}".strip())
+
+    def _refuse(self, words: str) -> None:
+        self._board.refused = redact(words)
+        self._stream.emit(FileRefused(self._board.refused))
 
     async def _change(self, placed: Placed) -> None:
         """Go on by another file: what it does not change is not touched."""

@@ -153,6 +153,7 @@ class _Watch:
         body = {
             "status": "dead" if dead else "alive",
             "file": self._board.name,
+            "refused": self._board.refused,
             "sensors": len(self._board.statuses),
             "failing": sum(one.failures > 0 for one in self._board.statuses.values()),
             "last_success": newest or None,

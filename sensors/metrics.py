@@ -46,6 +46,8 @@ def render(
         "Sensors by how they are doing; each counts once, by the worst that is true of it.",
         ((f'{{state="{standing}"}}', counts[standing]) for standing in STANDINGS),
     )
+    refused = "Whether the file was changed, and what it says now is refused."
+    text.add("runner_sensor_file_refused", "gauge", refused, [("", int(board.refused is not None))])
     text.add("runner_polls_total", "counter", "Polls that ended, of all sensors.", [("", board.polls)])
     text.add("runner_poll_failures_total", "counter", "Polls that failed, of all sensors.", [("", board.failures)])
     text.add("runner_events_total", "counter", "Events that fired, of all sensors.", [("", board.events)])

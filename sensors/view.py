@@ -120,6 +120,7 @@ class View:
         return {
             "file": board.name,
             "path": board.path,
+            "refused": board.refused,
             "version": __version__,
             "started_at": round(board.started_at, 3),
             "polls": board.polls,

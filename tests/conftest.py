@@ -174,11 +174,17 @@ class Project:
         return Command(arguments, self.folder, {**os.environ, **self.environ})
 
 
+_CONTRACT = """
+ENVIRONMENT RUNNER_STATE_DIR RUNNER_JOB SOURCE OBJECT PARAMS DESTINATION SINCE UNTIL FULL_REFRESH TIMEOUT
+ORCHESTRA_TASK_RUN_ID ORCHESTRA_API_KEY ORCHESTRA_WEBHOOK_URL ALERTS_SLACK_WEBHOOK ALERTS_WEBHOOK
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project; the working directory, with a clean environment."""
     monkeypatch.chdir(tmp_path)
-    for name in ("ENVIRONMENT", "RUNNER_STATE_DIR", "RUNNER_JOB", "SOURCE", "OBJECT", "PARAMS", "DESTINATION"):
+    for name in _CONTRACT.split():
         monkeypatch.delenv(name, raising=False)
     return Project(tmp_path)
 

@@ -10,14 +10,14 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
 from aiohttp import web
 
-Kind = Literal["status", "reset", "cut", "truncated_gzip", "body", "silence"]
+Kind = Literal["status", "reset", "cut", "truncated_gzip", "body", "silence", "slow"]
 
 
 @dataclass
@@ -27,11 +27,12 @@ class Fault:
     Attributes:
         kind: status: that answer, without doing anything; reset: the connection dies before an answer; cut: it dies in
             the middle of the answer's body; truncated_gzip: the body is compressed and its end is missing; body: the
-            answer has this body instead of its own, with this status; silence: no answer comes.
+            answer has this body instead of its own, with this status; silence: no answer comes; slow: it comes late.
         path: Which requests, as a regular expression over path and query.
         method: Only this method; all by default.
         times: How many requests more.
         after: How many matching requests pass before.
+        seconds: How late a slow answer is; what is asked for is done at once.
         done: Whether what the request asks for is done all the same, and only its answer goes wrong.
     """
 
@@ -43,6 +44,7 @@ class Fault:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: Any = ""
+    seconds: float = 0.0
     done: bool = False
 
     def strikes(self, method: str, path: str) -> bool:
@@ -83,13 +85,14 @@ class Double(abc.ABC):
 
     def __init__(self, *, latency: float = 0.0, port: int = 0) -> None:
         self.latency = latency
-        self.seen: list[Seen] = []
+        self.seen: MutableSequence[Seen] = []
         self.faults: list[Fault] = []
         self.url = ""
         self._port = port
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self._failed: OSError | None = None
         self._stop: asyncio.Event
 
     @abc.abstractmethod
@@ -112,10 +115,13 @@ class Double(abc.ABC):
         )
 
     def __enter__(self) -> Any:
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         if not self._ready.wait(10):
             raise RuntimeError("the server did not start")
+        if self._failed is not None:
+            raise self._failed
         return self
 
     def __exit__(
@@ -126,8 +132,12 @@ class Double(abc.ABC):
         self._thread.join(10)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except OSError as error:
+            self._failed = error
+            self._ready.set()
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
@@ -168,6 +178,8 @@ class Double(abc.ABC):
                     response = await handler(request)
                 except web.HTTPException as error:
                     response = self.unknown(request, error.status)
+            if fault is not None and fault.kind == "slow":
+                await asyncio.sleep(fault.seconds)
             status = response.status
         finally:
             headers = {name.lower(): value for name, value in request.headers.items()}

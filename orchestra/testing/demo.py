@@ -27,7 +27,7 @@ from typing import Any
 from aiohttp import web
 
 from orchestra.testing.double import OrchestraDouble
-from orchestra.testing.state import Workspace
+from orchestra.testing.request import Asked, Handler
 
 _FILE = Path("orchestra/sensors/demo.yml")
 _STATE = Path(".runner/demo-sensors")
@@ -63,10 +63,10 @@ class Orchestra(OrchestraDouble):
         self.workspace.run_for = 2.0
         self.workspace.add("load_orders", _PIPELINE)
 
-    async def _start(self, request: web.Request, workspace: Workspace) -> web.Response:
-        response = await super()._start(request, workspace)
-        victim, self.victim = self.victim, None
-        if victim is not None:
+    async def serve(self, handler: Handler, asked: Asked) -> web.StreamResponse:
+        response = await super().serve(handler, asked)
+        if asked.request.path.endswith("/start") and self.victim is not None:
+            victim, self.victim = self.victim, None
             os.kill(victim, signal.SIGKILL)
         return response
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from aiohttp import web
 
 from connectors.testing.double import answer
-from orchestra.testing.state import STATUSES
+from orchestra.testing.taskrun import STATUSES
 
 _WEEK = timedelta(days=7)
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -38,11 +38,14 @@ _START: dict[str, tuple[type, ...]] = {
     "retryFromFailed": (bool,),
     "ciRunId": (str,),
 }
-_EVENTS = {
-    "UPDATE_STATUS": ({"status"}, {"message"}),
-    "SET_OUTPUT": ({"output_name", "output_value"}, set()),
-    "LOG": ({"log_name", "data"}, set()),
+# Kind of event: the keys that it needs, and those that it may have.
+_EVENTS: dict[str, tuple[set[str], set[str]]] = {
+    "UPDATE_STATUS": ({"task_run_id", "status"}, {"message"}),
+    "SET_OUTPUT": ({"task_run_id", "output_name", "output_value"}, set()),
+    "LOG": ({"task_run_id", "log_name", "data"}, set()),
+    "SENSOR_EVENT": ({"sensor_event_type", "sensor_event"}, set()),
 }
+_KINDS: dict[type, str] = {str: "string", int: "integer", bool: "boolean", dict: "dictionary", list: "list"}
 
 
 class Refusal(Exception):
@@ -74,10 +77,10 @@ def query_of(request: web.Request, known: Collection[str]) -> dict[str, str]:
     return dict(request.query)
 
 
-def page_of(query: Mapping[str, str]) -> tuple[int, int]:
-    """Return page and page_size."""
+def page_of(query: Mapping[str, str], size: str = "page_size") -> tuple[int, int]:
+    """Return which page, and how many there are on one; the second parameter has had two names."""
     found = []
-    for name, default, most in (("page", 1, 2**31), ("page_size", 50, 100)):
+    for name, default, most in (("page", 1, 2**31), (size, 50, 100)):
         try:
             value = int(query.get(name, default))
         except ValueError:
@@ -115,12 +118,26 @@ def window_of(query: Mapping[str, str], now: datetime, default: timedelta) -> tu
 
 def statuses_of(query: Mapping[str, str]) -> set[str]:
     """Return the statuses that are asked for; empty for all."""
-    asked = {part for part in query.get("status", "").split(",") if part}
-    for status in sorted(asked):
-        if status not in STATUSES:
-            expected = " or ".join(f"'{one}'" for one in STATUSES)
-            raise invalid(["query", "status"], f"Input should be {expected}", "enum")
+    return words_of(query, "status", STATUSES)
+
+
+def words_of(query: Mapping[str, str], name: str, known: Sequence[str] | None = None) -> set[str]:
+    """Return the words of a list between commas; empty for all.
+
+    Args:
+        known: What they can be; None for anything.
+    """
+    asked = {part for part in query.get(name, "").split(",") if part}
+    if known is not None and not asked <= set(known):
+        raise invalid(["query", name], f"Input should be {' or '.join(map(repr, known))}", "enum")
     return asked
+
+
+def flag_of(query: Mapping[str, str], name: str) -> bool:
+    """Return a parameter that is true or false; false by default."""
+    if query.get(name, "false") not in ("true", "false"):
+        raise invalid(["query", name], "Input should be a valid boolean", "bool_parsing")
+    return query.get(name) == "true"
 
 
 def ids_of(query: Mapping[str, str], name: str) -> set[str]:
@@ -137,18 +154,28 @@ def uuid_of(text: str, loc: Sequence[Any]) -> str:
         raise invalid(loc, "Input should be a valid UUID", "uuid_parsing") from None
 
 
+def fields_of(
+    data: Mapping[str, Any], known: Mapping[str, tuple[type, ...]], needed: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a body that knows only these keys, each of its type; null is as good as nothing."""
+    for name in needed:
+        if name not in data:
+            raise invalid(["body", name], "Field required", "missing")
+    for name, value in data.items():
+        if name not in known:
+            raise invalid(["body", name], "Extra inputs are not permitted", "extra_forbidden")
+        kinds = known[name]
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise invalid(["body", name], f"Input should be a valid {_KINDS[kinds[0]]}", f"{_KINDS[kinds[0]]}_type")
+    return {name: value for name, value in data.items() if value is not None}
+
+
 def start_of(body: bytes, content_type: str) -> dict[str, Any]:
     """Return the body of a start; none is as good as an empty one."""
     if not body:
         return {}
     data = object_of(body, content_type)
-    for name, value in data.items():
-        if name not in _START:
-            raise invalid(["body", name], "Extra inputs are not permitted", "extra_forbidden")
-        if value is not None and (
-            not isinstance(value, _START[name]) or (isinstance(value, bool) and bool not in _START[name])
-        ):
-            raise invalid(["body", name], f"Input should be a valid {_START[name][0].__name__}", "type_error")
+    fields_of(data, _START)
     for name, one in (data.get("environmentOverrides") or {}).items():
         if not isinstance(one, dict) or set(one) != {"type", "value"} or one["type"] not in ("string", "int", "bool"):
             raise invalid(["body", "environmentOverrides", name], "Input should have a type and a value")
@@ -184,11 +211,13 @@ def event_of(body: bytes, content_type: str) -> dict[str, Any]:
     if kind not in _EVENTS:
         raise invalid(["body", "event_type"], "Input should be a known event type", "enum")
     needed, more = _EVENTS[kind]
-    for name in sorted(needed | {"task_run_id"}):
+    for name in sorted(needed):
         if name not in data:
             raise invalid(["body", name], "Field required", "missing")
-    for name in sorted(set(data) - needed - more - {"event_type", "task_run_id", "metadata"}):
+    for name in sorted(set(data) - needed - more - {"event_type", "metadata"}):
         raise invalid(["body", name], "Extra inputs are not permitted", "extra_forbidden")
+    if "task_run_id" in needed:
+        uuid_of(str(data["task_run_id"]), ["body", "task_run_id"])
     return data
 
 

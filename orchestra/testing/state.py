@@ -1,177 +1,24 @@
-"""What a workspace of the double holds: pipelines, their runs, the runs of their tasks, and how time moves them on.
-
-Facts: Orchestra docs, API, "List pipeline runs", "List task runs" (names of keys and statuses); "Inputs" (``${{
-inputs.x }}`` is put in as raw text).
-"""
+"""What a workspace of the double holds, and what can be done with it from outside of the API."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
-import yaml
+from orchestra.testing.environment import Environment
+from orchestra.testing.pipeline import Pipeline, Storage, read, stamp, text_of
+from orchestra.testing.run import Run
+from orchestra.testing.script import Script
+from orchestra.testing.store import Store
+from orchestra.testing.taskrun import STATUSES, TERMINAL, TaskRun
 
-STATUSES = ("CREATED", "QUEUED", "RUNNING", "SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLING", "CANCELLED")
-TERMINAL = frozenset({"SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLED"})
-_INPUT = re.compile(r"\$\{\{\s*inputs\.([A-Za-z_]\w*)\s*\}\}", re.IGNORECASE)
+__all__ = ["STATUSES", "TERMINAL", "Environment", "Pipeline", "Run", "Storage", "TaskRun", "Workspace", "stamp"]
 
-
-def stamp(moment: datetime | None) -> str | None:
-    """Return a time as the API writes it."""
-    return None if moment is None else moment.isoformat()
-
-
-@dataclass
-class Pipeline:
-    """A pipeline and its definition, as YAML."""
-
-    alias: str | None
-    yaml: str
-    created: datetime
-    paused: bool = False
-    id: str = field(default_factory=lambda: str(uuid4()))
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The definition."""
-        found: dict[str, Any] = yaml.safe_load(self.yaml)
-        return found
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The inputs that it declares."""
-        return self.data.get("inputs") or {}
-
-    @property
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """Its tasks by id."""
-        return {name: task for group in self.data["pipeline"].values() for name, task in group["tasks"].items()}
-
-    def shown(self) -> dict[str, Any]:
-        """Return it as the API does; some keys are texts that hold JSON."""
-        return {
-            "id": self.id,
-            "name": self.data["name"],
-            "alias": self.alias,
-            "paused": self.paused,
-            "numTasks": len(self.tasks),
-            "storageProvider": "ORCHESTRA",
-            "createdAt": stamp(self.created),
-            "updatedAt": stamp(self.created),
-            "inputs": self.inputs,
-            "schedule": "[]",
-            "triggerEvents": "[]",
-            "sensors": "{}",
-            "webhook": '{"enabled": false}',
-            "latestVersionNumber": 1,
-            "publishedVersionNumber": 1,
-        }
-
-
-@dataclass
-class TaskRun:
-    """One run of one task."""
-
-    task: str
-    name: str
-    parameters: dict[str, Any]
-    shown_at: datetime
-    id: str = field(default_factory=lambda: str(uuid4()))
-    outputs: dict[str, Any] = field(default_factory=dict)
-    status: str | None = None
-
-
-@dataclass
-class Run:
-    """One run of a pipeline.
-
-    Attributes:
-        ends: When it ends by itself; None leaves that to the test.
-        final: What it ends with.
-        stale: Seconds after its creation in which it is shown as SUCCEEDED, wrongly and without completedAt.
-        listed_at: From when on lists hold it.
-    """
-
-    pipeline: Pipeline
-    created: datetime
-    inputs: dict[str, Any]
-    body: dict[str, Any]
-    begins: datetime
-    ends: datetime | None
-    listed_at: datetime
-    trigger: str = "MANUAL"
-    final: str = "SUCCEEDED"
-    stale: float = 0.0
-    id: str = field(default_factory=lambda: str(uuid4()))
-    tasks: list[TaskRun] = field(default_factory=list)
-
-    def status(self, now: datetime) -> str:
-        """Return how it is doing."""
-        if now < self.created + timedelta(seconds=self.stale):
-            return "SUCCEEDED"
-        if self.ends is not None and now >= self.ends:
-            return self.final
-        return "RUNNING" if now >= self.begins else "CREATED"
-
-    def shown(self, now: datetime, account: str) -> dict[str, Any]:
-        """Return it as a list does."""
-        status = self.status(now)
-        over = status in TERMINAL and self.ends is not None and now >= self.ends
-        return {
-            "id": self.id,
-            "pipelineId": self.pipeline.id,
-            "pipelineName": self.pipeline.data["name"],
-            "accountId": account,
-            "envId": "7d0c5a52-0f8e-4d3c-9a57-6d6f0f0f0001",
-            "envName": self.body.get("environment") or "Production",
-            "runStatus": status,
-            "triggeredBy": [{"triggerType": self.trigger}],
-            "childPipelineRuns": [],
-            "message": None,
-            "createdAt": stamp(self.created),
-            "updatedAt": stamp(self.ends if over else self.created),
-            "startedAt": stamp(self.begins) if now >= self.begins else None,
-            "completedAt": stamp(self.ends) if over else None,
-            "branch": self.body.get("branch"),
-            "commit": self.body.get("commit"),
-            "pipelineVersionNumber": self.body.get("versionNumber") or 1,
-        }
-
-    def shown_tasks(self, now: datetime, account: str) -> list[dict[str, Any]]:
-        """Return the runs of its tasks that are there by now."""
-        status = self.status(now)
-        return [
-            {
-                "id": task.id,
-                "pipelineRunId": self.id,
-                "pipelineId": self.pipeline.id,
-                "accountId": account,
-                "taskId": task.task,
-                "taskName": task.name,
-                "integration": "PYTHON",
-                "integrationJob": "PYTHON_EXECUTE_SCRIPT",
-                "status": task.status or status,
-                "message": None,
-                "externalStatus": None,
-                "externalMessage": None,
-                "platformLink": None,
-                "taskParameters": task.parameters,
-                "runParameters": {},
-                "connectionId": None,
-                "numberOfAttempts": 1,
-                "createdAt": stamp(task.shown_at),
-                "updatedAt": stamp(task.shown_at),
-                "startedAt": stamp(task.shown_at),
-                "completedAt": stamp(self.ends) if status in TERMINAL else None,
-            }
-            for task in self.tasks
-            if task.shown_at <= now
-        ]
+_WEEK = timedelta(days=7)
 
 
 class Workspace:
@@ -179,38 +26,153 @@ class Workspace:
 
     Args:
         now: The time.
+        name: How accounts are listed.
+        store: Where it is kept; in memory only by default. What the store has is there at once.
 
     Attributes:
         start_after: Seconds until a run is RUNNING. run_for: Seconds until it has ended; None leaves it to the test.
         task_delay: Seconds until the runs of its tasks are there. list_lag: Seconds until lists hold a run.
         final: What runs end with.
         stale: Seconds in which a run is shown as SUCCEEDED although it is not.
+        script: What becomes of runs of pipelines that have no script of their own; None leaves it to run_for and final.
+        cancel_for: Seconds in which a run is CANCELLING; None until it is forced.
+        force_after: Seconds of CANCELLING after which it can be forced.
         starts: Bodies of the starts that were accepted, in order.
+        connections: What ``GET /integrations/connections`` lists.
+        dbt_state: What ``/state/DBT_CORE`` keeps, by asset.
+        federated_credentials: What ``GET /compute_resources/azure/federated_credentials`` lists.
+        folder: Where files of any repository are read, for imports; None for nowhere.
     """
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], *, name: str = "First", store: Store | None = None) -> None:
         self.now = now
+        self.name = name
         self.account = str(uuid4())
         self.pipelines: dict[str, Pipeline] = {}
         self.runs: dict[str, Run] = {}
+        self.environments: dict[str, Environment] = {}
+        self.connections: list[dict[str, Any]] = []
+        self.dbt_state: dict[str, dict[str, Any]] = {}
+        self.federated_credentials: list[dict[str, Any]] = []
+        self.sensor_events: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
+        self.folder: Path | None = None
         self.start_after = 1.0
         self.run_for: float | None = None
         self.task_delay = 0.0
         self.list_lag = 0.0
         self.stale = 0.0
         self.final = "SUCCEEDED"
+        self.script: Script | None = None
+        self.cancel_for: float | None = 2.0
+        self.force_after = 60.0
+        self._store = store
+        if store is not None:
+            self._load(store)
+        if not self.environments:
+            self.environment("Production")
+            self.environment("Dev")
 
-    def add(self, alias: str | None, definition: str | Mapping[str, Any], *, paused: bool = False) -> Pipeline:
-        """Add a pipeline."""
-        text = definition if isinstance(definition, str) else yaml.safe_dump(dict(definition), sort_keys=False)
-        made = Pipeline(alias, text, self.now(), paused)
+    # What is in it.
+
+    def add(
+        self,
+        alias: str | None,
+        definition: str | Mapping[str, Any],
+        *,
+        paused: bool = False,
+        published: bool = True,
+        storage: Storage | None = None,
+        refs: Mapping[str, str | Mapping[str, Any]] | None = None,
+        script: Script | None = None,
+    ) -> Pipeline:
+        """Add a pipeline.
+
+        Args:
+            storage: Where its definition lives; in Orchestra by default.
+            refs: Its definitions in git by branch and commit.
+        """
+        now = self.now()
+        made = Pipeline(
+            alias=alias,
+            versions=[text_of(definition)],
+            created=now,
+            updated=now,
+            paused=paused,
+            published=1 if published else None,
+            storage=storage or Storage(),
+            refs={name: text_of(text) for name, text in (refs or {}).items()},
+            script=script,
+        )
         self.pipelines[made.id] = made
+        self.keep(made)
         return made
 
     def find(self, name: str) -> Pipeline | None:
         """Return a pipeline by alias or id."""
         return next((one for one in self.pipelines.values() if name in (one.id, one.alias)), None)
+
+    def environment(self, name: str, values: Mapping[str, Mapping[str, Any]] | None = None) -> Environment:
+        """Add an environment; the first is the default."""
+        now = self.now()
+        kept = {key: dict(value) for key, value in (values or {}).items()}
+        made = Environment(name=name, created=now, updated=now, default=not self.environments, values=kept)
+        self.environments[made.id] = made
+        self.keep(made)
+        return made
+
+    def find_environment(self, name: str | None) -> Environment | None:
+        """Return an environment by name or id, or the default."""
+        every = self.environments.values()
+        return next((one for one in every if (one.default if name is None else name in (one.id, one.name))), None)
+
+    def task_run(self, task_run: str) -> TaskRun | None:
+        """Return one attempt at a task."""
+        found = self.run_of(task_run)
+        return found[1] if found else None
+
+    def run_of(self, task_run: str) -> tuple[Run, TaskRun] | None:
+        """Return one attempt at a task, and the run that it belongs to."""
+        now = self.now()
+        for run in reversed(self.runs.values()):
+            for task in run.tasks:
+                if task.id == task_run and task.created <= now:
+                    return run, task
+        return None
+
+    def latest_runs(self, now: datetime) -> dict[str, dict[str, Any]]:
+        """Return the newest run of each pipeline, as the API shows it."""
+        newest: dict[str, Run] = {}
+        for run in self.runs.values():
+            if run.pipeline not in newest or newest[run.pipeline].created <= run.created:
+                newest[run.pipeline] = run
+        return {pipeline: run.shown(now, self.account) for pipeline, run in newest.items()}
+
+    def assets(self, now: datetime) -> list[dict[str, Any]]:
+        """Return the assets that tasks have left behind by now, as the API shows them."""
+        found: dict[tuple[str, str], tuple[str, datetime, datetime]] = {}
+        for run in self.runs.values():
+            for task in run.tasks:
+                if not task.script.assets or task.ends is None or task.ends > now or task.final not in _LEFT:
+                    continue
+                for one in task.script.assets:
+                    key = (one.integration or task.integration, one.name)
+                    _, first, last = found.get(key, ("", task.ends, task.ends))
+                    found[key] = (one.type, min(first, task.ends), max(last, task.ends))
+        return [
+            {
+                "assetId": str(uuid5(NAMESPACE_URL, f"{self.account}/{integration}/{name}")),
+                "accountId": self.account,
+                "integration": integration,
+                "assetName": name,
+                "assetType": kind,
+                "createdAt": stamp(first),
+                "updatedAt": stamp(last),
+            }
+            for (integration, name), (kind, first, last) in sorted(found.items())
+        ]
+
+    # What happens in it.
 
     def start(
         self,
@@ -218,52 +180,84 @@ class Workspace:
         inputs: Mapping[str, Any],
         body: Mapping[str, Any] | None = None,
         trigger: str = "MANUAL",
+        *,
+        definition: str | None = None,
+        wanted: Sequence[str] | None = None,
     ) -> Run:
-        """Start a run, with inputs that were looked at."""
+        """Start a run, with inputs that were looked at.
+
+        Args:
+            definition: What runs; by default what the pipeline holds.
+            wanted: The tasks that run; by default those of the body, or all.
+        """
         now = self.now()
+        said = dict(body or {})
+        environment = self.find_environment(said.get("environment"))
         run = Run(
-            pipeline=pipeline,
+            pipeline=pipeline.id,
+            pipeline_name=pipeline.data["name"],
+            version=None if pipeline.storage.git else said.get("versionNumber") or pipeline.published,
+            environment=environment.id if environment else None,
+            environment_name=environment.name if environment else said.get("environment"),
+            definition=read(definition) if definition is not None else pipeline.data,
             created=now,
             inputs=dict(inputs),
-            body=dict(body or {}),
+            body=said,
             begins=now + timedelta(seconds=self.start_after),
-            ends=None if self.run_for is None else now + timedelta(seconds=self.run_for),
             listed_at=now + timedelta(seconds=self.list_lag),
             trigger=trigger,
-            final=self.final,
+            wanted=list(wanted) if wanted is not None else said.get("taskIds") or None,
+            script=pipeline.script or self.script,
             stale=self.stale,
         )
-        shown_at = now + timedelta(seconds=self.task_delay)
-        wanted = run.body.get("taskIds")
-        run.tasks = [
-            TaskRun(name, task.get("name", name), _filled(task.get("parameters") or {}, run.inputs), shown_at)
-            for name, task in pipeline.tasks.items()
-            if wanted is None or name in wanted
-        ]
+        if run.script is None:
+            run.final = self.final
+            run.ends = None if self.run_for is None else now + timedelta(seconds=self.run_for)
+        run.lay(now + timedelta(seconds=self.task_delay))
         self.runs[run.id] = run
-        self.starts.append(dict(body or {}))
+        self.starts.append(said)
+        self.keep(run)
         return run
 
     def finish(self, run: str, status: str = "SUCCEEDED") -> None:
         """Let a run end now."""
-        one = self.runs[run]
-        one.ends, one.final, one.stale = self.now(), status, 0.0
-        one.begins = min(one.begins, self.now())
+        self.runs[run].finish(self.now(), status)
+        self.keep(self.runs[run])
 
-    def task_run(self, task_run: str) -> TaskRun | None:
-        """Return the run of a task."""
-        return next((task for run in self.runs.values() for task in run.tasks if task.id == task_run), None)
+    def sensor_event(self, kind: str, event: Any) -> None:
+        """Store an event for sensors, and forget those of more than 7 days."""
+        now = self.now()
+        kept = [one for one in self.sensor_events if datetime.fromisoformat(one["at"]) > now - _WEEK]
+        self.sensor_events = [*kept, {"type": kind, "event": event, "at": now.isoformat()}]
+        self.keep_value("sensor_events", self.sensor_events)
+
+    # Where it is kept.
+
+    def keep(self, one: Pipeline | Run | Environment) -> None:
+        """Write an object that has changed, if there is where."""
+        if self._store is not None:
+            self._store.put(type(one).__name__, one.id, one.model_dump_json())
+
+    def forget(self, one: Pipeline | Environment) -> None:
+        """Forget an object."""
+        (self.pipelines if isinstance(one, Pipeline) else self.environments).pop(one.id)
+        if self._store is not None:
+            self._store.drop(type(one).__name__, one.id)
+
+    def keep_value(self, name: str, value: Any) -> None:
+        """Write something that is there once."""
+        if self._store is not None:
+            self._store.put("value", name, json.dumps(value))
+
+    def _load(self, store: Store) -> None:
+        self.pipelines = {name: Pipeline.model_validate_json(body) for name, body in store.all("Pipeline")}
+        self.runs = {name: Run.model_validate_json(body) for name, body in store.all("Run")}
+        self.environments = {name: Environment.model_validate_json(body) for name, body in store.all("Environment")}
+        values = {name: json.loads(body) for name, body in store.all("value")}
+        self.account = values.get("account", self.account)
+        self.dbt_state = values.get("dbt_state", {})
+        self.sensor_events = values.get("sensor_events", [])
+        store.put("value", "account", json.dumps(self.account))
 
 
-def _filled(value: Any, inputs: Mapping[str, Any]) -> Any:
-    if isinstance(value, str):
-        return _INPUT.sub(lambda found: _text(inputs.get(found[1])), value)
-    if isinstance(value, Mapping):
-        return {key: _filled(item, inputs) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_filled(item, inputs) for item in value]
-    return value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+_LEFT = ("SUCCEEDED", "WARNING")

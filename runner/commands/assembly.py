@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import anyio
 from pydantic import ValidationError
 
 from runner.backfill import Backfill, Result
-from runner.clock import SystemClock
+from runner.clock import Clock, SystemClock
 from runner.commands.output import Output, run_async
 from runner.document import nearest
 from runner.errors import JobFileError, RunnerError, UsageError
-from runner.events import Stream
+from runner.events import Reader, Stream
 from runner.jobfile import SettledJob, load_job
 from runner.limits import SourceLimits
 from runner.load import Destination
@@ -41,6 +42,7 @@ from runner.writers.folder import Documents
 _DSN = re.compile(r"postgres(ql)?://|\s*\w+\s*=")
 # The schema of a PostgreSQL that holds state.
 _STATE_SCHEMA = "orchestra_runner"
+_TERM_GRACE = 15.0
 
 
 def make_source(settled: SettledJob) -> Source:
@@ -140,8 +142,14 @@ def run_job(
     *,
     command: str = "backfill",
     owned: str | None = None,
+    readers: Sequence[Reader] = (),
+    timeout: timedelta | None = None,
 ) -> Result:
     """Run a job with progress, signals and report.
+
+    Args:
+        readers: Who else reads the run's events.
+        timeout: After so long it drains, as for a signal.
 
     Raises:
         UsageError: A way of verifying that does not exist.
@@ -154,6 +162,8 @@ def run_job(
     stream.subscribe(tally)
     events = EventFile()
     stream.subscribe(events)
+    for reader in readers:
+        stream.subscribe(reader)
     live = sys.stderr.isatty() and not (output.json or output.quiet or output.debug or os.environ.get("CI"))
     if output.json:
         stream.subscribe(JsonLines())
@@ -176,7 +186,7 @@ def run_job(
     tally.disk = backfill.disk
     try:
         with Progress(tally, enabled=live):
-            result = run_async(lambda: _with_signals(backfill))
+            result = run_async(lambda: _with_signals(backfill, clock, timeout))
     finally:
         events.close()
     try:
@@ -195,21 +205,28 @@ def check_verify(how: str) -> None:
         raise UsageError(f"--verify {how!r} is unknown.{hint}", guidance=f"Use {', '.join(WAYS)}.")
 
 
-async def _with_signals(backfill: Backfill) -> Result:
+async def _with_signals(backfill: Backfill, clock: Clock, timeout: timedelta | None) -> Result:
     """Run; the first signal drains, the second aborts."""
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             count = 0
-            async for _ in signals:
+            async for number in signals:
                 count += 1
                 if count == 1:
-                    backfill.drain()
+                    # Who ends a container sends SIGTERM, and kills it half a minute later.
+                    backfill.drain(_TERM_GRACE if number == signal.SIGTERM else None)
                 else:
                     backfill.abort()
 
+    async def end() -> None:
+        if timeout is not None:
+            await clock.sleep(timeout.total_seconds())
+            backfill.drain()
+
     async with task_group() as group:
         group.start_soon(listen)
+        group.start_soon(end)
         try:
             result = await backfill.run()
         finally:

@@ -21,6 +21,7 @@ def command(
     yes: opt.Yes = False,
     profile: opt.Profile = False,
     run_key: opt.RunKey = None,
+    timeout: opt.Timeout = None,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -29,12 +30,13 @@ def command(
 ) -> int:
     """Bring every selected table up to date: an unfinished run resumes, a finished one starts a new run."""
     from runner.commands.assembly import run_job, state_folder
+    from runner.commands.handover import Handover
     from runner.commands.output import Output
     from runner.commands.summary import print_result
     from runner.jobfile import load_job
+    from runner.secrets import environment
     from runner.settling import Options
 
-    settled = load_job(job, env=env)
     asked = Options(
         only=tuple(tables or ()),
         since=since,
@@ -48,6 +50,11 @@ def command(
         run_key=run_key,
     )
     output = Output(json, quiet, debug)
-    result = run_job(settled, asked, output, state_folder(job, state_dir))
+    with Handover("backfill", job.stem, environment(job.resolve().parent)) as handover:
+        settled = load_job(job, env=env)
+        state = state_folder(job, state_dir)
+        longest = opt.duration("--timeout", timeout)
+        result = run_job(settled, asked, output, state, readers=[handover.notice], timeout=longest)
     print_result(result, output)
+    handover.ended(settled, result)
     return result.exit_code

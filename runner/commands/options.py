@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -26,4 +27,25 @@ Profile = Annotated[bool, typer.Option("--profile", help="Measure where the time
 RunKey = Annotated[
     str | None, typer.Option("--run-key", metavar="KEY", help="What the run is the answer to: done once for each key.")
 ]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="T", help="End in order after so long: 55m. The same command goes on (exit 3)."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do what asks for a confirmation.")]
+
+
+def duration(option: str, text: str | None) -> timedelta | None:
+    """Return what a duration on the command line means.
+
+    Raises:
+        UsageError: It is none.
+    """
+    from runner.errors import UsageError
+    from runner.units import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}.", guidance="Write for example 30s, 5m or 1h30m.") from None

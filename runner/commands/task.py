@@ -20,6 +20,7 @@ def command(
     yes: opt.Yes = False,
     profile: opt.Profile = False,
     run_key: opt.RunKey = None,
+    timeout: opt.Timeout = None,
     env: opt.Env = None,
     state_dir: opt.StateDir = None,
     json: opt.Json = False,
@@ -28,6 +29,7 @@ def command(
 ) -> int:
     """Move exactly one table: of a job file, or as SOURCE, OBJECT, PARAMS and DESTINATION say."""
     from runner.commands.assembly import run_job, state_folder
+    from runner.commands.handover import Handover
     from runner.commands.output import Output
     from runner.commands.summary import print_result
     from runner.contract import asked_range, settle_task
@@ -36,22 +38,31 @@ def command(
 
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
-    settled, tables = settle_task(job, table, env, environ, here)
-    wanted = table or environ["OBJECT"]
-    set_since, set_until, set_refresh = asked_range(environ)
-    asked = Options(
-        only=tables,
-        since=since or set_since,
-        until=until or set_until,
-        full_refresh=full_refresh or set_refresh,
-        verify=verify,
-        yes=yes,
-        profile=profile,
-        run_key=run_key,
-    )
     output = Output(json, quiet, debug)
-    state = state_folder(settled.path if job else here, state_dir)
-    name = f"task {wanted}"
-    result = run_job(settled, asked, output, state, command=name, owned=f"{settled.job.name}.{wanted}")
+    wanted = table or environ.get("OBJECT", "")
+    with Handover("task", wanted, environ) as handover:
+        settled, tables = settle_task(job, table, env, environ, here)
+        set_since, set_until, set_refresh = asked_range(environ)
+        asked = Options(
+            only=tables,
+            since=since or set_since,
+            until=until or set_until,
+            full_refresh=full_refresh or set_refresh,
+            verify=verify,
+            yes=yes,
+            profile=profile,
+            run_key=run_key,
+        )
+        result = run_job(
+            settled,
+            asked,
+            output,
+            state_folder(settled.path if job else here, state_dir),
+            command=f"task {wanted}",
+            owned=f"{settled.job.name}.{wanted}",
+            readers=[handover.notice],
+            timeout=opt.duration("--timeout", timeout or environ.get("TIMEOUT", "").strip() or None),
+        )
     print_result(result, output)
+    handover.ended(settled, result)
     return result.exit_code

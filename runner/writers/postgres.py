@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import psycopg2
 import pyarrow as pa
@@ -54,6 +54,22 @@ class PostgresConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dsn: str = Field("", description="URI, or keyword=value pairs", repr=False)
+    host: str | None = None
+    port: int | None = None
+    database: str | None = None
+    user: str | None = None
+    password: str | None = Field(None, repr=False)
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+
+    def whole(self) -> str:
+        """Return the DSN with the other keys over it.
+
+        Raises:
+            psycopg2.ProgrammingError: It cannot be read.
+        """
+        own = self.model_dump(exclude={"dsn", "database"}, exclude_none=True)
+        database = {} if self.database is None else {"dbname": self.database}
+        return str(make_dsn(self.dsn, **own, **database))
 
 
 class Postgres:
@@ -72,8 +88,8 @@ class Postgres:
     unproved = ""
 
     def __init__(self, options: dict[str, Any], *, folder: Path, memory: int) -> None:
-        self._dsn = PostgresConfig.model_validate(options).dsn
         try:
+            self._dsn = PostgresConfig.model_validate(options).whole()
             port = parse_dsn(self._dsn).get("port", "5432")
         except psycopg2.ProgrammingError:
             port = ""

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, field_validator
 
 from runner.errors import DeliveryRefused, NotDelivered, UsageError
+from runner.platform import TOLD_BY_PARENT
 from runner.units import Duration
 from sensors.action import Action, ActionConfig, Delivery, Sent
 from sensors.actions.command import execute
@@ -82,7 +83,9 @@ class Run(Action[ConfigT]):
         words += ["--verify", config.verify] if config.verify else []
         words += ["--full-refresh"] if config.full_refresh else []
         words += ["--env", self.room.environment] if self.room.environment else []
-        code, lines = await execute(words, delivery, Path.cwd(), config.timeout.total_seconds())
+        # The task of a platform is the sensor, which ends later.
+        own = {TOLD_BY_PARENT: "1"}
+        code, lines = await execute(words, delivery, Path.cwd(), config.timeout.total_seconds(), own)
         said = [line for line in lines if not line.startswith("{")]
         if code == 0:
             return _sent(lines)

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator
 
 from sensors.action import Delivery
 from sensors.actions.webhook import Webhook, WebhookConfig
+from sensors.alert import Alert, slack_messages
+from sensors.delivery import ALERTS
 from sensors.templates import check, render
 
 
@@ -40,4 +42,20 @@ class Slack(Webhook):
         names = delivery.names()
         if self.config.text is not None:
             return {"text": str(render(self.config.text, names))}
+        if delivery.sensor == ALERTS:
+            return _alert(delivery)
         return {"text": str(names.get("text") or f"{delivery.sensor}: {delivery.run_key}")}
+
+
+def _alert(delivery: Delivery) -> dict[str, Any]:
+    values = delivery.values
+    kind = str(values["alert"])
+    alert = Alert(
+        title=f"{values['file']}: {values['sensor']}: {kind}",
+        text=str(values["message"]),
+        severity="info" if kind == "recovered" else "error",
+        facts={"at": str(values["at"])},
+        key=delivery.run_key,
+    )
+    ((_, message),) = slack_messages([alert])
+    return message

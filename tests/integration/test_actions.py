@@ -19,6 +19,7 @@ from sensors.action import Action, Delivery
 from sensors.actions.command import Command
 from sensors.actions.slack import Slack
 from sensors.actions.webhook import Webhook
+from sensors.delivery import ALERTS
 from sensors.room import Room
 
 DELIVERY = Delivery(
@@ -66,6 +67,27 @@ async def test_a_body_of_ones_own(tmp_path: Path) -> None:
     assert own == {"text": "a b.csv has 3 bytes", "rows": [1, 2], "key": "files:a.csv@1"}
     assert text == {"text": "files: a b.csv"}
     assert plain == {"text": "files: files:a.csv@1"}
+
+
+async def test_slack_is_told_an_alert_as_every_other_alert_is(tmp_path: Path) -> None:
+    values = {
+        "alert": "failing",
+        "sensor": "files",
+        "file": "shop",
+        "message": "3 polls in a row failed: <!channel>",
+        "text": "shop: files: 3 polls in a row failed: <!channel>",
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+    delivery = Delivery(ALERTS, "shop:failing:files:1", values, datetime(2026, 1, 1, tzinfo=UTC))
+    with Hook() as hook:
+        await send(Slack, {"url": f"{hook.url}/hook/x"}, tmp_path, delivery)
+        await send(Slack, {"url": f"{hook.url}/hook/x", "text": "{message}"}, tmp_path, delivery)
+        own, text = (json.loads(one.body) for one in hook.seen)
+    assert own["text"] == "🔴 shop: files: failing"
+    header, section, _ = own["blocks"]
+    assert header["text"]["text"] == "🔴 shop: files: failing"
+    assert section["text"] == {"type": "plain_text", "text": "3 polls in a row failed: <!channel>", "emoji": False}
+    assert text == {"text": "3 polls in a row failed: <!channel>"}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def test_healthz_is_of_the_sensors_not_of_the_process():
     board = board_of(clock, "orders", "files")
     async with serve(board, clock, port=0) as url:
         assert json.loads((await get(f"{url}/healthz"))[0]) == {
-            "status": "alive", "file": "shop", "sensors": 2, "failing": 0, "dead": 0, "names": [],
+            "status": "alive", "file": "shop", "refused": None, "sensors": 2, "failing": 0, "dead": 0, "names": [],
             "last_success": clock.now().timestamp(),
         }  # fmt: skip
         await clock.advance(20)

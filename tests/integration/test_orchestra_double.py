@@ -1,15 +1,10 @@
-"""The double of Orchestra answers as its reference says, refuses what it refuses, and clients of others agree."""
+"""The double of Orchestra answers as its reference says, and refuses what it refuses."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,42 +13,9 @@ import pytest
 from orchestra.testing import OrchestraDouble
 from orchestra.testing.double import PREFIX
 from orchestra.testing.state import Workspace
-from tests.environments import NotInstalled, environment
+from tests.orchestraapi import LOAD, Clock, ask
 
-_SERVERS = Path(__file__).parent.parent / "servers"
 _NO_ID = "00000000-0000-4000-8000-000000000000"
-LOAD = """
-version: v1
-name: Load orders
-inputs:
-  file: {type: string}
-  rows: {type: number, optional: true}
-  run_key: {type: string, default: ""}
-pipeline:
-  load:
-    tasks:
-      pull:
-        integration: PYTHON
-        integration_job: PYTHON_EXECUTE_SCRIPT
-        name: Pull
-        parameters: {command: "python -m pull ${{ inputs.file }}", environment_variables: '{"KEY": "${{ inputs.run_key }}"}'}
-        depends_on: []
-  report:
-    tasks:
-      tell: {integration: HTTP, integration_job: HTTP_REQUEST, name: Tell, parameters: {}, depends_on: []}
-    depends_on: [load]
-"""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.moment = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def go(self, **more: float) -> None:
-        self.moment += timedelta(**more)
 
 
 @pytest.fixture
@@ -66,27 +28,6 @@ def double(clock: Clock) -> Iterator[OrchestraDouble]:
     with OrchestraDouble(now=clock) as server:
         server.workspace.add("load_orders", LOAD)
         yield server
-
-
-def ask(
-    double: OrchestraDouble, path: str, body: Any = None, *, key: str | None = "", method: str = "", **headers: str
-) -> tuple[int, Any]:
-    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{double.url}{path}", data=data, method=method or None, headers=headers)
-    if key is not None:
-        request.add_header("Authorization", f"Bearer {key or double.key}")
-    if data is not None and not request.has_header("Content-type"):
-        request.add_header("Content-Type", "application/json")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            status, text = answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            status, text = error.code, error.read().decode()
-    try:
-        return status, json.loads(text)
-    except ValueError:
-        return status, text
 
 
 _RUNS, _TASKS = f"{PREFIX}/pipeline_runs", f"{PREFIX}/task_runs"
@@ -155,7 +96,7 @@ _REFUSED: dict[str, tuple[str, Any, int, Any]] = {
     "a start with a query": (f"{_START}?environment=a", {}, 422, ["query", "environment"]),
     "no JSON": (_START, b"{", 422, ["body", 0]),
     "an array": (_START, [], 422, ["body"]),
-    "a schema without a name": (f"{PREFIX}/pipelines/schema", {"version": "v1"}, 422, ["body", "name"]),
+    "a schema without a name": (f"{PREFIX}/pipelines/schema", {"version": "v1", "pipeline": {}}, 422, ["name"]),
     "an unknown event": ("/", {**_EVENT, "event_type": "OUTPUT"}, 422, ["body", "event_type"]),
     "an event without value": ("/", {**_EVENT, "output_value": 1, "x": 2}, 422, ["body", "x"]),
     "an event of no task": ("/", {"event_type": "SET_OUTPUT", "output_name": "a"}, 422, ["body", "output_value"]),
@@ -196,14 +137,18 @@ def test_a_run_goes_through_its_statuses(double: OrchestraDouble, clock: Clock) 
     double.workspace.run_for, double.workspace.task_delay = 10.0, 3.0
     status, started = ask(double, _START, {"runInputs": {"file": "a.csv", "run_key": "k1"}, "environment": "Dev"})
     run = started["pipelineRunId"]
-    assert (status, set(started)) == (201, {"id", "pipelineRunId", "message"})
+    assert (status, set(started)) == (201, {"id", "pipelineRunId", "message", "createdAt"})
     path = f"{_RUNS}/{run}"
     assert ask(double, f"{path}/status")[1]["runStatus"] == "CREATED"
     assert ask(double, f"{path}/task_runs")[1] == {"page": 1, "pageSize": 50, "total": 0, "results": []}
     clock.go(seconds=3)
     assert ask(double, f"{path}/status")[1]["runStatus"] == "RUNNING"
     pull, tell = ask(double, f"{path}/task_runs")[1]["results"]
-    assert pull["taskParameters"] == {"command": "python -m pull a.csv", "environment_variables": '{"KEY": "k1"}'}
+    assert pull["taskParameters"] == {
+        "command": "python -m pull a.csv",
+        "environment_variables": '{"KEY": "k1"}',
+        "set_outputs": True,
+    }
     assert (pull["taskId"], pull["status"], pull["pipelineRunId"], tell["taskParameters"]) == (
         "pull",
         "RUNNING",
@@ -260,62 +205,3 @@ def test_an_answer_can_be_lost_after_a_start_and_before(double: OrchestraDouble,
     with pytest.raises((urllib.error.URLError, ConnectionError, TimeoutError)):
         urllib.request.urlopen(request, timeout=0.2).read()
     assert len(double.workspace.runs) == done
-
-
-def test_the_clients_of_others_work_with_it(double: OrchestraDouble, tmp_path: Path) -> None:
-    try:
-        python = environment(_SERVERS / "orchestra_client.txt")
-    except NotInstalled as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    double.workspace.run_for = 0.0
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "BASE_URL": double.url,
-        "ORCHESTRA_API_KEY": double.key,
-    }
-
-    def cli(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [str(python), "-c", "from orchestra_cli.src.cli import app; app()", "pipeline", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    ran = cli(
-        *("run", "--alias", "load_orders", "--task", "Pull", "--input", "file=a.csv", "--input", "run_key=k1"),
-        *("-e", "DEBUG=true", "--environment-name", "Dev", "--wait"),
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert double.workspace.starts == [
-        {
-            "runInputs": {"file": "a.csv", "run_key": "k1"},
-            "environmentOverrides": {"DEBUG": {"type": "bool", "value": True}},
-            "environment": "Dev",
-            "taskIds": ["pull"],
-            "continueDownstreamRun": False,
-        }
-    ]
-    assert double.count("/task_runs", status=200)
-    double.form = "data"
-    group = cli("run", "--alias", "load_orders", "--task", "load", "--input", "file=a.csv", "--no-wait")
-    assert group.returncode == 0, group.stdout + group.stderr
-    assert double.workspace.starts[-1]["taskIds"] == ["pull"]
-    missing = cli("run", "--alias", "load_orders", "--no-wait")
-    assert missing.returncode == 1
-    assert "Missing required pipeline input: file" in missing.stdout + missing.stderr
-    got = cli("get", "--alias", "load_orders")
-    assert "Load orders" in got.stdout
-    assert "Storage Provider: ORCHESTRA" in got.stdout
-    assert cli("get", "--alias", "other").returncode == 1
-    assert cli("get", "--alias", "load_orders", ORCHESTRA_API_KEY="wrong").returncode == 1
-
-    task = next(iter(double.workspace.runs.values())).tasks[0]
-    code = (
-        "from orchestra_sdk.enum import TaskRunStatus; from orchestra_sdk.orchestra import OrchestraSDK; import os; s = OrchestraSDK(os.environ['ORCHESTRA_API_KEY']); "
-        "assert s.set_output('rows', {'orders': 5}); assert s.update_task(TaskRunStatus.SUCCEEDED)"
-    )
-    sdk = {"ORCHESTRA_TASK_RUN_ID": task.id, "ORCHESTRA_WEBHOOK_URL": double.url}
-    subprocess.run([str(python), "-c", code], cwd=tmp_path, env={**environ, **sdk}, check=True, timeout=60)
-    assert (task.outputs, task.status) == ({"rows": {"orders": 5}}, "SUCCEEDED")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestra.testing import OrchestraDouble
 from tests.conftest import Cli, Database, Project
 
 _JOB = """
@@ -91,6 +92,23 @@ def test_a_sensor_runs_it(source: Database, project: Project, cli: Cli, action: 
     assert [name for (name,) in project.query("select table_name from raw._runner_state")] == ["orders"]
     runs = json.loads(cli("runs", "--json").out)
     assert result["events"][0]["run_key"] in str(runs)
+
+
+def test_the_run_of_a_sensor_does_not_end_the_task_that_the_sensor_is(
+    source: Database, project: Project, cli: Cli
+) -> None:
+    pipeline = {"version": "v1", "name": "Wait", "pipeline": {"wait": {"tasks": {"orders": {"parameters": {}}}}}}
+    project.job(_SENSORS.replace("ACTION", "{type: backfill, job: job.yml, tables: [public.orders]}"), "sensors.yml")
+    with OrchestraDouble() as double:
+        run = double.workspace.start(double.workspace.add("wait", pipeline), {})
+        project.environ |= {
+            "ORCHESTRA_TASK_RUN_ID": run.tasks[0].id,
+            "ORCHESTRA_API_KEY": double.key,
+            "ORCHESTRA_WEBHOOK_URL": double.url,
+        }
+        assert cli("sense", "sensors.yml", "--once").code == 0
+        assert {event["event_type"] for event in double.events} == {"SET_OUTPUT"}
+    assert project.query("select count(*) from raw.orders") == [(100,)]
 
 
 def test_a_sensor_says_why_it_cannot(source: Database, project: Project, cli: Cli) -> None:

@@ -72,3 +72,9 @@ def test_signs_of_patterns_in_a_run_key_are_signs() -> None:
 def test_what_a_pipeline_does_with_the_input(definition: Any, inputs: Any, declared: bool, visible: bool) -> None:
     found = InputUses(definition, inputs, "run_key")
     assert (found.declared, found.visible) == (declared, visible)
+
+
+def test_a_task_may_stand_where_a_group_does() -> None:
+    look = InputUses({"pipeline": {"load": {"parameters": {"command": CODE}}}}, {}, "run_key")
+    assert look.visible
+    assert look.verdict([task(command="python -m jobs.load --run-key=k-1 --day 2026")], "k-1") == "ours"

@@ -130,7 +130,7 @@ def test_validation_returns_the_model():
         ("name: x\nlimits:\n  row: 1\n", "job.yml:3: limits.row: unknown key. Did you mean 'rows'?"),
         ("name: x\nlimits:\n  schem: 1\n", "job.yml:3: limits.schem: unknown key. Did you mean 'schema'?"),
         ("name: x\ntables:\n  a:\n    rowz: 1\n", "job.yml:4: tables.a.rowz: unknown key. Did you mean 'rows'?"),
-        ("name: x\nmany:\n- rows: 1\n- rowz: 2\n", "job.yml:4: many.1.rowz: unknown key."),
+        ("name: x\nmany:\n- rows: 1\n- rowz: 2\n", "job.yml:4: many.1.rowz: unknown key. Did you mean 'rows'?"),
         ("limits: {rows: 1}\n", "job.yml:1: name: this key is needed."),
         ("name: x\nlimits: {\n  rows: 0}\n", "job.yml:3: limits.rows: input should be greater than or equal to 1."),
     ],

@@ -454,8 +454,12 @@ class TestReload:
             house.write(ONE.replace("every: 10s", "evry: 10s"))
             await house.until(lambda: house.names(FileRefused), seconds=60)
             assert "Did you mean 'every'" in house.names(FileRefused)[0].message
+            assert house.board.refused == house.names(FileRefused)[0].message
             polls = len(ScriptSensor.seen)
             await house.until(lambda: len(ScriptSensor.seen) > polls)
+            house.write(ONE.replace("every: 10s", "every: 11s"))
+            await house.until(lambda: house.names(FileReloaded), seconds=60)
+            assert house.board.refused is None
 
     async def test_a_sensor_that_is_removed_is_forgotten(self, house: House):
         house.write(TestTasks.TWO)

@@ -1,5 +1,7 @@
 """Linked connections: variables that Orchestra sets, one a field."""
 
+from pathlib import Path
+
 import pytest
 
 from orchestra.linked import linked_options
@@ -44,3 +46,27 @@ def test_nothing_linked_is_nothing():
 def test_lists_and_mappings_come_as_json():
     found = linked_options("snowflake", KEYS, {"SNOWFLAKE__A__PRIVATE_KEY": '{"a": 1}', "SNOWFLAKE__A__USER": "{odd"})
     assert found == {"private_key": {"a": 1}, "user": "{odd"}
+
+
+def test_a_connection_of_which_nothing_is_known_is_not_taken_for_none():
+    with pytest.raises(UsageError, match=r"MAIN of POSTGRES has no field that postgres takes: SERVER, URL_OF_IT"):
+        linked_options("postgres", KEYS, {"POSTGRES__MAIN__SERVER": "db", "POSTGRES__MAIN__URL_OF_IT": "x"})
+
+
+def test_the_keys_of_a_postgres_are_those_of_its_connection():
+    from runner.writers.postgres import Postgres, PostgresConfig
+
+    environ = {f"POSTGRES__MAIN__{name}": value for name, value in _FIELDS.items()}
+    keys = frozenset(PostgresConfig.model_fields)
+    found = Postgres(linked_options("postgres", keys, environ), folder=Path(), memory=1)
+    assert found.describe() == "postgres db.example.com:5433/shop"
+    assert "hunter2" not in repr(PostgresConfig.model_validate(linked_options("postgres", keys, environ)))
+
+
+_FIELDS = {
+    "HOST": "db.example.com",
+    "PORT": "5433",
+    "DATABASE_NAME": "shop",
+    "USERNAME": "loader",
+    "PASSWORD": "hunter2 with ' and spaces",
+}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 import httpx
@@ -40,12 +42,20 @@ START = f"{BASE}/pipelines/load_orders/start"
 RUN = {"id": "r1", "runStatus": "RUNNING", "pipelineId": "p1", "createdAt": "2024-01-01T00:00:00+00:00", "new": 1}
 
 
+# Nothing of these tests leaves the process, so certificates are read once.
+_context = functools.cache(httpx.create_ssl_context)
+
+
 @asynccontextmanager
-async def opened(clock: ManualClock | None = None, **more: Any) -> AsyncIterator[OrchestraClient]:
+async def opened(
+    clock: ManualClock | None = None, *, account: str | None = None, **more: Any
+) -> AsyncIterator[OrchestraClient]:
     clock = clock or ManualClock(auto=True)
     limits = SourceLimits.of(Limits(), clock)
-    async with OrchestraClient(Workspace.of(api_key=KEY, environ={}), clock, limits, **more) as client:
-        yield client
+    workspace = Workspace.of(api_key=KEY, account=account, environ={})
+    with patch("httpx.create_ssl_context", _context):
+        async with OrchestraClient(workspace, clock, limits, **more) as client:
+            yield client
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import respx
 
-from orchestra.outputs import WEBHOOK, output_name, set_outputs
+from orchestra.outputs import output_name, set_outputs
+from orchestra.webhook import ADDRESS as WEBHOOK
 
 RUN = "8c6c8a4e-1b1a-4b57-9df2-3a1f2d5f9f10"
 ENVIRON = {"ORCHESTRA_TASK_RUN_ID": RUN, "ORCHESTRA_API_KEY": "sk-orchestra-0815"}
@@ -109,7 +110,7 @@ async def test_all_of_it_has_a_deadline() -> None:
     with respx.mock(assert_all_called=False) as router:
         router.post(WEBHOOK).mock(side_effect=hang)
         assert await set_outputs({"a": 1, "b": 2}, ENVIRON, deadline=0.2) == [
-            "The task's outputs were not set in time: a, b."
+            "Orchestra was not told in time: the output a, the output b."
         ]
 
 
