@@ -74,6 +74,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m runner.schemas orchestra/schemas --check
 	$(BIN)/python -m sensors.schemas orchestra/schemas --check
+	$(BIN)/runner orchestra check --quiet
 	$(BIN)/python -m tests.acceptance.matrix runner/SEMANTICS.md --check
 	$(BIN)/python -m tests.acceptance.sensormatrix sensors/SEMANTICS.md --check
 	$(BIN)/python -m pytest -q tests/unit/test_arrows.py

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runner.batches import tables_of
 from runner.document import Document, validate
 from runner.errors import UsageError
 from runner.job import DestinationSpec, Job, SourceSpec, TableEntry, is_exact
 from runner.jobfile import SettledJob, load_job, validate_entry
+from runner.lockfile import LockFile
 from runner.naming import normalise
 from runner.platform import Platform
 from runner.plugins import Group, load_plugin, load_plugins, plugin_names
@@ -32,13 +34,19 @@ def asked_range(environ: Mapping[str, str]) -> tuple[str | None, str | None, boo
     refresh = environ.get("FULL_REFRESH", "").strip().lower()
     if refresh not in (*_YES, *_NO):
         raise UsageError(f"FULL_REFRESH is {refresh!r}.", guidance="Set it to true or false, or leave it empty.")
-    return environ.get("SINCE", "").strip() or None, environ.get("UNTIL", "").strip() or None, refresh in _YES
+    since, until = (environ.get(name, "").strip() for name in ("SINCE", "UNTIL"))
+    return _unless_empty(since), _unless_empty(until), refresh in _YES
+
+
+def _unless_empty(text: str) -> str | None:
+    # An expression over an input that is not there may also come as the word for nothing.
+    return None if text.lower() in ("", "none", "null") else text
 
 
 def settle_task(
     job: Path | None, table: str | None, env: str | None, environ: Mapping[str, str], folder: Path
-) -> tuple[SettledJob, str]:
-    """Return the job of a single table, and the table.
+) -> tuple[SettledJob, tuple[str, ...]]:
+    """Return the job of a single table, and the table; of several where OBJECT is the name of a batch.
 
     A flag wins over PARAMS, PARAMS over the job file, the job file over the defaults.
 
@@ -60,9 +68,18 @@ def settle_task(
     path = job or (folder / environ["RUNNER_JOB"] if environ.get("RUNNER_JOB") else None)
     if path is not None:
         settled = load_job(path, env=env, environ=environ, task=True)
+        tables = tables_of(wanted, environ.get("BATCH_SMALL", ""), LockFile.read(LockFile.path(path)))
     else:
         settled = _without_file(environ, params, wanted, env, folder)
-    return _narrow(settled, wanted, params, environ), wanted
+        tables = (wanted,)
+    for one in tables:
+        if len(tables) > 1 and settled.job.entry(one) is None:
+            raise UsageError(
+                f"{wanted!r} has the table {one!r}, which the job does not select any more.",
+                guidance="Run: runner plan JOB --lock",
+            )
+        settled = _narrow(settled, one, params, environ)
+    return settled, tables
 
 
 def _without_file(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runner.production import Production
 from runner.units import Duration, Lag, Rate, Share, Size
 
 Mode = Literal["full", "append", "incremental", "snapshot", "auto"]
@@ -129,18 +130,6 @@ class Transform(Strict):
     type: str
     project: str
     build: Literal["after_load", "as_loaded"] = "after_load"
-
-
-class Production(Strict):
-    """What the generated production pipeline needs to know."""
-
-    schedule: str
-    timezone: str = "UTC"
-    max_parallel: int = Field(8, ge=1)
-    retries: int = Field(2, ge=0)
-    timeout: Duration = timedelta(hours=1)
-    connections: dict[str, str] = Field(default_factory=dict)
-    alerts: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class Environment(BaseModel):

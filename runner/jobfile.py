@@ -44,6 +44,7 @@ def load_job(
     environ: Mapping[str, str] | None = None,
     task: bool = False,
     source: bool = True,
+    secrets: bool = True,
 ) -> SettledJob:
     """Read, merge, validate and settle a job file.
 
@@ -53,6 +54,7 @@ def load_job(
         environ: Variables; those of the process and of ``.env`` by default.
         task: Whether the platform named the environment, which then counts as naming it.
         source: Whether the source will be needed: else its secrets are not.
+        secrets: Whether anything will be run: else references to secrets stay as they are written.
 
     Raises:
         JobFileError: A wrong key or value, with its line.
@@ -68,21 +70,21 @@ def load_job(
     source_name, spec = _source(job, connections, document, places)
     destination_name, destination = _destination(job, connections, document, places)
     limits = job.limits.over(spec.limits)
-    _refuse_not_yet(job, document)
+    if secrets:
+        _refuse_not_yet(job, document)
     # Limits are settled above; they are parsed once and not written as text again.
     own = spec.model_dump(by_alias=True, exclude_unset=True, exclude={"limits"})
+    there = destination.model_dump(by_alias=True, exclude_unset=True)
     return SettledJob(
         job=job,
         path=path,
         source_name=source_name,
-        source=SourceSpec.model_validate(resolve(own, environ) if source else own),
+        source=SourceSpec.model_validate(resolve(own, environ) if source and secrets else own),
         destination_name=destination_name,
-        destination=destination.model_validate(
-            resolve(destination.model_dump(by_alias=True, exclude_unset=True), environ)
-        ),
+        destination=destination.model_validate(resolve(there, environ) if secrets else there),
         environment=chosen,
         limits=limits,
-        state=resolve(job.state, environ),
+        state=resolve(job.state, environ) if secrets else job.state,
     )
 
 
@@ -166,17 +168,10 @@ def _destination(job: Job, connections: Connections, document: Document, places:
 
 
 def _refuse_not_yet(job: Job, document: Document) -> None:
-    found: list[tuple[tuple[str | int, ...], str]] = []
     if job.transform:
-        found.append((("transform",), "building models after a load"))
-    if job.production:
-        found.append((("production",), "generating the production pipeline"))
-    if found:
-        path, what = found[0]
-        key = ".".join(str(part) for part in path)
+        line = document.line(("transform",))
         raise NotYet(
-            f"{document.path}:{document.line(path)}: {key}: {what} is not implemented yet.",
-            line=document.line(path),
+            f"{document.path}:{line}: transform: building models after a load is not implemented yet.", line=line
         )
 
 

@@ -1,4 +1,8 @@
-"""``<job>.lock.yml``: tables, columns, keys and modes as they were accepted; drift is what differs."""
+"""``<job>.lock.yml``: tables, columns, keys and modes as they were accepted; drift is what differs.
+
+What production is generated from besides is in it too, and is no drift: whether a table is small, its cursor's name at
+the destination where that is a time, and the columns that make its rows unique though nothing is merged by them.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from runner.document import Document
 from runner.errors import LockDrift
 from runner.plan import Plan, TablePlan
+
+_SMALL = 10_000
 
 
 class LockFile:
@@ -68,7 +75,7 @@ class LockFile:
 
 
 def _entry(plan: TablePlan) -> dict[str, Any]:
-    return {
+    entry: dict[str, Any] = {
         "destination": plan.target.name,
         "mode": plan.mode,
         "cursor": plan.cursor,
@@ -80,6 +87,15 @@ def _entry(plan: TablePlan) -> dict[str, Any]:
             for column in plan.scan.columns
         },
     }
+    # Without an estimate, as that of a view, a table may have any size.
+    if 0 < plan.scan.table.rows < _SMALL:
+        entry["small"] = True
+    cursor = next((column for column in plan.target.columns if column.source == plan.cursor), None)
+    if cursor is not None and (pa.types.is_timestamp(cursor.type) or pa.types.is_date(cursor.type)):
+        entry["time"] = cursor.name
+    if plan.unique and not plan.target.key:
+        entry["unique"] = list(plan.unique)
+    return entry
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -41,6 +41,8 @@ class TablePlan:
         range: The part of the cursor that --since and --until replace.
         deletion: How rows deleted at the source are found: "compare", or the name at the destination of the column
             that marks them.
+        unique: The key by its names at the destination, in every mode; empty where its values do not arrive as
+            they were.
     """
 
     scan: Scan
@@ -52,6 +54,7 @@ class TablePlan:
     key_from: str = ""
     range: tuple[str | None, str | None] | None = None
     deletion: str | None = None
+    unique: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -136,7 +139,7 @@ def make_plan(
         raise UsageError(
             "No table is selected.", guidance="Check `tables:` and `exclude:`, --tables, and the user's grants."
         )
-    dataset = _dataset(settled, chosen)
+    dataset = dataset_of(settled, {table.schema for table, _ in chosen})
     several = _several_schemas(job)
     plans: list[TablePlan] = []
     for table, entry in chosen:
@@ -226,11 +229,19 @@ def _fill(template: str, settled: SettledJob, values: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: known[match[1]], template)
 
 
-def _dataset(settled: SettledJob, chosen: Iterable[tuple[Table, TableEntry]]) -> str:
+def dataset_of(settled: SettledJob, schemas: Iterable[str]) -> str:
+    """Return the dataset that a job writes to.
+
+    Args:
+        schemas: Of its tables, at the source.
+
+    Raises:
+        UsageError: The template gives several, or needs what is not known.
+    """
     template = settled.destination.dataset
     if "{schema}" not in template:
         return normalise(_fill(template, settled, {}), 63)
-    names = {_fill(template, settled, {"schema": table.schema}) for table, _ in chosen} or {template}
+    names = {_fill(template, settled, {"schema": schema}) for schema in schemas} or {template}
     if len(names) > 1:
         raise UsageError(
             f"The dataset template {template!r} gives several datasets: {', '.join(sorted(names))}.",
@@ -295,9 +306,9 @@ def _plan_table(
         ordered=table.tracked,
     )
     scan = Scan(table, columns, entry.where, Window(cursor) if cursor else None, entry.special or "error")
-    return TablePlan(
-        scan, target, entry, mode, why, cursor, key_from, deletion=_deletion(table, entry, mode, target, names)
-    )
+    deletion = _deletion(table, entry, mode, target, names)
+    unique = () if masked else tuple(names[column] for column in key)
+    return TablePlan(scan, target, entry, mode, why, cursor, key_from, deletion=deletion, unique=unique)
 
 
 def _deletion(table: Table, entry: TableEntry, mode: str, target: Target, names: Mapping[str, str]) -> str | None:

@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
 
-def command() -> int:
-    """Fail where a committed pipeline is not what its job file generates."""
-    raise NotImplementedError
+import typer
+
+from runner.commands import options as opt
+
+_WORDS = {
+    "same": "✓ {pipeline}",
+    "differs": "✗ {pipeline} is not what {job} generates; run: runner orchestra generate {job}",
+    "missing": "✗ {pipeline} is missing; run: runner orchestra generate {job}",
+    "orphan": "✗ {pipeline} was generated from {job}, which is gone; delete it",
+}
+
+
+def command(
+    jobs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[JOB]...", help="Only the pipelines of these job files.")
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Fail where a committed pipeline is not what its job file generates now; shows the difference."""
+    from orchestra.committed import check_pipelines
+    from runner.runs import project_root
+
+    root = project_root(jobs[0] if jobs else Path.cwd())
+    found = check_pipelines(root, jobs or [])
+    if json:
+        rows = [
+            {"pipeline": str(one.pipeline.relative_to(root)), "job": one.job, "state": one.state, "diff": one.diff}
+            for one in found
+        ]
+        print(jsonlib.dumps(rows, indent=2))
+    else:
+        for one in found:
+            if one.state != "same" or not quiet:
+                print(_WORDS[one.state].format(pipeline=one.pipeline.relative_to(root), job=one.job))
+            if one.diff:
+                print(one.diff)
+        if not found:
+            print("no pipeline was generated from a job file here")
+    return 1 if any(one.state != "same" for one in found) else 0

@@ -39,11 +39,12 @@ def command(
     here = Path.cwd()
     environ = environment(job.resolve().parent if job else here)
     output = Output(json, quiet, debug)
-    with Handover("task", table or environ.get("OBJECT", ""), environ) as handover:
-        settled, wanted = settle_task(job, table, env, environ, here)
+    wanted = table or environ.get("OBJECT", "")
+    with Handover("task", wanted, environ) as handover:
+        settled, tables = settle_task(job, table, env, environ, here)
         set_since, set_until, set_refresh = asked_range(environ)
         asked = Options(
-            only=(wanted,),
+            only=tables,
             since=since or set_since,
             until=until or set_until,
             full_refresh=full_refresh or set_refresh,

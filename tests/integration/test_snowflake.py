@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from orchestra.quality import DIALECTS, CheckedTable, Checks
 from runner.errors import LeaseLost
 from runner.load import Lease, Target
 from runner.writers.books import TABLES
@@ -446,3 +448,26 @@ def test_an_external_stage_is_read_by_its_name() -> None:
     writer._run = "run-1"
     place = writer._place(ChunkLoad("abc", 1, (Path("abc.0.parquet"),), 1, 1))
     assert place == "@analytics.public.landing/run-1/abc/"
+
+
+def test_what_a_generated_pipeline_asks_of_the_tables(warehouse: Warehouse, cli: Cli) -> None:
+    warehouse.job("public.orders: {mode: incremental, cursor: at}")
+    assert cli("backfill", "job.yml").code == 0
+    tables = [CheckedTable("orders", "incremental", ("id",), "at", timedelta(days=36500))]
+    checks = Checks(DIALECTS["snowflake"], [warehouse.database, "raw"]).all(
+        tables, keys=True, counts=True, error_after=3
+    )
+    assert [warehouse.rows(check.sql) for check in checks] == [[], [], [], []]
+    # The column of the key takes no NULL: a table that somebody made anew does.
+    old = "to_timestamp_ntz('1900-01-01')"
+    warehouse.rows(
+        f'create table raw.spoiled as select id, {old} as "AT" from raw.orders where id < 5 '
+        f"union all select 1, {old} union all select null, {old}"
+    )
+    warehouse.rows("drop table raw.orders")
+    warehouse.rows("alter table raw.spoiled rename to raw.orders")
+    found = {check.id: warehouse.rows(check.sql) for check in checks}
+    assert found["unique_keys"] == [("orders", 1)]
+    assert found["keys_not_null"] == [("orders", 1)]
+    assert [row[2] for row in found["row_counts"]] == ["orders", "orders"]
+    assert [row[1] for row in found["freshness"]] == ["orders"]

@@ -275,17 +275,10 @@ class TestSecrets:
 
 
 class TestNotYet:
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("transform: {type: dbt, project: p}\n", "shop.yml:3: transform: building models"),
-            ("production: {schedule: '@daily'}\n", "shop.yml:3: production: generating"),
-        ],
-    )
-    def test_known_keys_that_do_nothing_yet_are_refused(self, project, text, message):
+    def test_known_keys_that_do_nothing_yet_are_refused(self, project):
         with pytest.raises(NotYet) as refused:
-            project.load(text)
-        assert message in refused.value.message
+            project.load("transform: {type: dbt, project: p}\n")
+        assert "shop.yml:3: transform: building models" in refused.value.message
         assert "not implemented yet" in refused.value.message
         assert refused.value.exit_code == 2
 

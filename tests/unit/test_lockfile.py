@@ -15,6 +15,7 @@ from runner.source import Column, Scan, Table
 
 ID = Column("id", pa.int64(), False, "bigint")
 NAME = Column("name", pa.string(), True, "text")
+CHANGED = Column("changed", pa.timestamp("us", "UTC"), False, "timestamp with time zone")
 
 
 def planned(name="shop.orders", *, columns=(ID, NAME), mode="full", cursor=None, key=(), target=None) -> TablePlan:
@@ -44,6 +45,22 @@ def test_what_it_holds():
         "key": ["id"],
         "columns": {"id": "bigint not null", "name": "text"},
     }
+
+
+def test_what_production_needs_is_there_and_is_no_drift():
+    plan = planned("s.b", columns=(ID, CHANGED), cursor="changed", target="b")
+    large, small = (
+        replace(plan, scan=replace(plan.scan, table=replace(plan.scan.table, rows=n))) for n in (10_000, 9_999)
+    )
+    large = replace(large, unique=("id",))
+    found = lock(large).tables["s.b"]
+    assert (found.get("small"), found["time"], found["unique"]) == (None, "changed", ["id"])
+    assert lock(small).tables["s.b"]["small"] is True
+    assert "small" not in lock(plan).tables["s.b"]
+    merged = replace(large, target=replace(plan.target, key=("id",)))
+    assert "unique" not in lock(merged).tables["s.b"]
+    assert drift([small], [large]) == {}
+    assert drift([large], [small]) == {}
 
 
 def test_a_rule_is_part_of_a_column():
