@@ -1,7 +1,7 @@
 """A client of Orchestra's API: reads and changes are tried again, a start or a new pipeline is sent once.
 
-Each group of endpoints has a module: pipelines and their definitions (``orchestra.catalog``), runs
-(``orchestra.runs``), their logs and artifacts (``orchestra.logs``), the rest of a workspace (``orchestra.inventory``).
+Each group of endpoints has a module in ``orchestra.api``: pipelines and their definitions (``catalog``), runs
+(``runs``), their logs and artifacts (``logs``), the rest of a workspace (``inventory``).
 Facts: Orchestra docs, API; where its pages and the official clients differ, both readings work.
 """
 
@@ -11,10 +11,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from orchestra.catalog import Catalog, is_id
-from orchestra.inventory import Inventory
-from orchestra.logs import TaskFiles
-from orchestra.workspace import Workspace
+from orchestra.api.catalog import Catalog, is_id
+from orchestra.api.inventory import Inventory
+from orchestra.api.logs import TaskFiles
+from orchestra.api.workspace import Workspace
 from runner.clock import Clock
 from runner.job import Limits
 from runner.limits import SourceLimits

@@ -3,7 +3,7 @@
 Keys, values and limits follow the Orchestra docs ("Pipelines", "Tasks", "Matrix", "Inputs", "Schedules", "Sensors",
 "Alerts", "Conditional expressions"), what ``pipelines/schema`` answers according to the docs of orchestra-skills, and
 the pipelines of orchestra-blueprints. Where those differ, the models take both. Parameters are open here: which ones a
-job knows is in `orchestra.parameters`, and an unknown one is never refused.
+job knows is in `orchestra.validation.parameters`, and an unknown one is never refused.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from orchestra.locations import Located
 from orchestra.pipelinevalues import Flag, Whole
-from orchestra.problems import Findings
-from orchestra.refusals import note_refusals
+from orchestra.validation.locations import Located
+from orchestra.validation.problems import Findings
+from orchestra.validation.refusals import note_refusals
 from runner.document import Path_
 from runner.errors import JobFileError
 
@@ -257,7 +257,7 @@ def _without(data: Any, paths: set[Path_], at: Path_ = ()) -> Any:
 
 
 def load_pipeline(text: str, path: Path) -> Pipeline:
-    """Return the pipeline of a YAML text; `orchestra.pipelinecheck` looks for more than its form.
+    """Return the pipeline of a YAML text; `orchestra.validation.pipelinecheck` looks for more than its form.
 
     Args:
         path: What the text is called in messages.

@@ -1,6 +1,6 @@
 """The action ``pipeline``: start a run of a pipeline for an event, exactly once.
 
-The run key goes along as an input of the pipeline, so that ``orchestra.lookup`` can find the run that a start of
+The run key goes along as an input of the pipeline, so that ``orchestra.api.lookup`` can find the run that a start of
 unknown fate became.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 from pydantic import Field, field_validator
 
+from orchestra.api.definitions import InputUses
+from orchestra.api.lookup import GRACE, Known, Lookup
+from orchestra.api.models import Start
+from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient, connected
-from orchestra.definitions import InputUses
-from orchestra.lookup import GRACE, Known, Lookup
-from orchestra.models import Start
-from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,
     NotDelivered,

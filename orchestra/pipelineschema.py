@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from orchestra.parameters import JOBS, NAMES, PARAMETERS
 from orchestra.pipeline import Pipeline
+from orchestra.validation.parameters import JOBS, NAMES, PARAMETERS
 from runner.schemas import apart, write
 
 

@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from orchestra.api.models import UNFINISHED, PipelineRun
+from orchestra.api.transport import LONGEST_WINDOW
 from orchestra.client import OrchestraClient
-from orchestra.models import UNFINISHED, PipelineRun
-from orchestra.transport import LONGEST_WINDOW
 
 # Runs may begin by a clock that is ahead of ours.
 _AHEAD = timedelta(minutes=5)

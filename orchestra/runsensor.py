@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from orchestra.catalog import is_id
+from orchestra.api.catalog import is_id
+from orchestra.api.models import PipelineRun
+from orchestra.api.transport import LONGEST_WINDOW
+from orchestra.api.workspace import Workspace
 from orchestra.client import connected
-from orchestra.models import PipelineRun
 from orchestra.runlist import RunList, Runs
-from orchestra.transport import LONGEST_WINDOW
-from orchestra.workspace import Workspace
 from runner.errors import RequestRefused, UsageError
 from sensors.room import Room
 from sensors.sensor import Event, Polled, Sensor, SensorConfig, Setting

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestra.alerts import alerts_of, destinations, send_alerts
+from orchestra.api.workspace import Workspace
 from orchestra.outputs import output_events
 from orchestra.webhook import Webhook
-from orchestra.workspace import Workspace
 from runner.errors import RunnerError
 from runner.platform import RunReport, TableReport
 

@@ -27,7 +27,7 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Fail where a committed pipeline is not what its job file generates now; shows the difference."""
-    from orchestra.committed import check_pipelines
+    from orchestra.production.committed import check_pipelines
     from runner.runs import project_root
 
     root = project_root(jobs[0] if jobs else Path.cwd())

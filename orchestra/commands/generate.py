@@ -27,9 +27,9 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Write the production pipeline of a job: a task for each table of its lock file, tests, dbt; asks nobody."""
-    from orchestra.committed import render, write_pipeline
-    from orchestra.production import quality_tasks
-    from orchestra.recipe import read_recipe
+    from orchestra.production.committed import render, write_pipeline
+    from orchestra.production.generator import quality_tasks
+    from orchestra.production.recipe import read_recipe
     from runner.document import nearest
     from runner.errors import UsageError
 

@@ -31,7 +31,7 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Load runs, tasks, operations and assets of a workspace into a destination."""
-    from orchestra.metadatajob import settle_metadata, tables_with_times
+    from orchestra.metadata.job import settle_metadata, tables_with_times
     from runner.commands.assembly import run_job, state_folder
     from runner.commands.output import Output
     from runner.commands.summary import print_result

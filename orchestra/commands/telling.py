@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestra.alerts import ANY, SLACK, Alert, destinations, send_alerts
-from orchestra.dbtresults import read_outcomes
-from orchestra.dbttail import DbtTail
+from orchestra.dbt.results import read_outcomes
+from orchestra.dbt.tail import DbtTail
 from runner.clock import SystemClock
 from runner.commands.output import Output, run_async
 from runner.errors import RequestRefused, RunnerError, UsageError
@@ -90,8 +90,8 @@ async def _tell(asked: Asked, seconds: float, linger: float, teller: _Teller) ->
         )
         await teller.tell([outcome.alert() for outcome in outcomes])
         return True
+    from orchestra.api.workspace import Workspace
     from orchestra.client import open_client
-    from orchestra.workspace import Workspace
 
     assert asked.task is not None
     async with open_client(Workspace.of(api_key=None), SystemClock()) as client:

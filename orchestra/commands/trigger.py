@@ -12,9 +12,9 @@ from runner.commands import options as opt
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from orchestra.launch import Launch
-    from orchestra.launcher import Launcher, Manner
-    from orchestra.ranges import Part
+    from orchestra.launching.launch import Launch
+    from orchestra.launching.launcher import Launcher, Manner
+    from orchestra.launching.ranges import Part
     from runner.commands.output import Output
 
 _WIDE = 240
@@ -83,9 +83,9 @@ def command(
     Exit code 0: all were accepted; with --wait, all ended well. 1: one failed, was cancelled, skipped or not started,
     or nobody knows. 2: nothing was started. 3: stopped or timed out while runs go on.
     """
-    from orchestra.launch import plan_launches
-    from orchestra.launcher import Manner
-    from orchestra.triggers import load_triggers, named_pipelines
+    from orchestra.launching.launch import plan_launches
+    from orchestra.launching.launcher import Manner
+    from orchestra.launching.triggerfile import load_triggers, named_pipelines
     from runner.commands.output import Output
     from runner.errors import UsageError
     from runner.secrets import environment
@@ -143,7 +143,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _parts(text: str | None, by: str | None, reverse: bool) -> list[Part]:
     import sys
 
-    from orchestra.ranges import cut, left_out, parse_range
+    from orchestra.launching.ranges import cut, left_out, parse_range
     from runner.errors import UsageError
 
     if text is None:
@@ -218,8 +218,8 @@ def _run(launches: list[Launch], manner: Manner, output: Output, *, cancel: bool
     import anyio
 
     from orchestra.client import open_client
-    from orchestra.launcher import Launcher
-    from orchestra.launchtable import LaunchLines, LaunchTable
+    from orchestra.launching.launcher import Launcher
+    from orchestra.launching.launchtable import LaunchLines, LaunchTable
     from runner.clock import SystemClock
     from runner.commands.output import run_async
     from runner.job import Limits
@@ -262,7 +262,7 @@ def _report(launcher: Launcher, output: Output, now: float) -> int:
     import json
     import sys
 
-    from orchestra.launchtable import counts, table
+    from orchestra.launching.launchtable import counts, table
     from runner.clock import SystemClock
     from runner.commands.screen import screen
 

@@ -24,7 +24,7 @@ def command(
     import json as jsonlib
     import sys
 
-    from orchestra.validation import validate_files
+    from orchestra.validation.files import validate_files
 
     verdict = validate_files(files, online=online)
     ok = not verdict.errors and not (strict and verdict.warnings)

@@ -26,13 +26,18 @@ _TASK = {"version": "v1", "name": "Shop", "pipeline": {"load": {"tasks": {"order
 def orchestra(project: Project) -> Iterator[OrchestraDouble]:
     """Orchestra, with one run of a pipeline; the project's environment is that of its task."""
     with OrchestraDouble() as double:
-        run = double.workspace.start(double.workspace.add("shop", _TASK), {})
-        project.environ |= {
-            "ORCHESTRA_TASK_RUN_ID": run.tasks[0].id,
-            "ORCHESTRA_API_KEY": double.key,
-            "ORCHESTRA_WEBHOOK_URL": double.url,
-        }
+        double.workspace.add("shop", _TASK)
+        project.environ |= {"ORCHESTRA_API_KEY": double.key, "ORCHESTRA_WEBHOOK_URL": double.url}
+        _begin(project, double)
         yield double
+
+
+def _begin(project: Project, double: OrchestraDouble) -> None:
+    """Let Orchestra start the task, anew."""
+    pipeline = double.workspace.find("shop")
+    assert pipeline is not None
+    project.environ["ORCHESTRA_TASK_RUN_ID"] = double.workspace.start(pipeline, {}).tasks[0].id
+    double.events.clear()
 
 
 def _contract(project: Project, database: Database, **more: str) -> None:
@@ -184,7 +189,7 @@ def test_a_task_that_is_told_to_end_leaves_what_the_next_container_goes_on_with(
     assert _outputs(orchestra)["state"] == "unfinished"
     # The disk of a container is gone with it.
     shutil.rmtree(project.folder / "first")
-    orchestra.events.clear()
+    _begin(project, orchestra)
 
     project.environ["PARAMS"] = json.dumps({**slow, "limits": {"chunk_rows": 250}})
     answer = cli("task", "--json", "--state-dir", "second")

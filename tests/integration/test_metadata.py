@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from pydantic.alias_generators import to_snake
 
-from orchestra.metadata import MetadataSource
-from orchestra.metadatawindows import FIRST, SPAN
+from orchestra.metadata.source import MetadataSource
+from orchestra.metadata.windows import FIRST, SPAN
 from orchestra.testing.double import PREFIX, OrchestraDouble
 from orchestra.testing.refusals import Refusal, invalid
 from orchestra.testing.request import Asked, Handler
@@ -167,7 +167,7 @@ def space(project: Project, cli: Cli) -> Iterator[Space]:
         ("pipelines", 1),
         ("pipeline_runs", 20),
         ("task_runs", 20),
-        ("operations", 80),
+        ("operations", 40),
         ("assets", 2),
         ("environments", 2),
     ],
@@ -193,7 +193,12 @@ def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
     shown: dict[str, list[dict[str, Any]]] = {
         "pipeline_runs": [run.shown(now, account) for run in runs],
         "task_runs": [task.shown(now, run.given(account)) for run, task in tasks],
-        "operations": [one for run, task in tasks for _, one in task.operations(now, run.given(account))],
+        "operations": [
+            task.shown_operation(number, run.given(account))
+            for run in runs
+            for task in run.task_runs(now)
+            for number in range(len(task.operations(now)))
+        ],
         "assets": space.workspace.assets(now),
         "environments": [one.shown(account) for one in space.workspace.environments.values()],
         "connections": [{"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID"}],
@@ -322,7 +327,7 @@ async def test_what_never_stands_still_fails_in_words(space: Space) -> None:
 
 async def test_a_window_with_many_rows_is_read_in_parts(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = space.history(5, 90)
-    monkeypatch.setattr("orchestra.metadata._MOST", 20)
+    monkeypatch.setattr("orchestra.metadata.source._MOST", 20)
     found, _ = await space.read(history="5d")
     assert sorted(found) == sorted(run.id for run in runs)
     assert len({end for _, end in space.windows()}) >= 5

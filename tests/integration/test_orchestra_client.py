@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestra.api.lookup import find_run
+from orchestra.api.models import Start
+from orchestra.api.records import DbtAsset, DbtState, EnvironmentValue
+from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient
-from orchestra.lookup import find_run
-from orchestra.models import Start
-from orchestra.records import DbtAsset, DbtState, EnvironmentValue
 from orchestra.testing import OrchestraDouble
 from orchestra.testing.script import Script
 from orchestra.testing.state import Run
-from orchestra.workspace import Workspace
 from runner.errors import DeliveryRefused, OutcomeUnknown, PermissionMissing, PollTimedOut, RequestRefused
 from runner.job import Limits
 from runner.limits import SourceLimits

@@ -8,7 +8,7 @@ from datetime import timedelta
 import duckdb
 import pytest
 
-from orchestra.quality import DIALECTS, DUCKDB, CheckedTable, Checks
+from orchestra.production.quality import DIALECTS, DUCKDB, CheckedTable, Checks
 from tests.conftest import Cli, Database, Project
 
 _DAY = timedelta(days=1)

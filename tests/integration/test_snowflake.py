@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from orchestra.quality import DIALECTS, CheckedTable, Checks
+from orchestra.production.quality import DIALECTS, CheckedTable, Checks
 from runner.errors import LeaseLost
 from runner.load import Lease, Target
 from runner.writers.books import TABLES

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from orchestra.client import open_client
-from orchestra.launch import Launch, plan_launches
-from orchestra.launcher import Launcher, Manner
-from orchestra.launchtable import LaunchLines, LaunchTable, counts
-from orchestra.ranges import cut, parse_range
+from orchestra.launching.launch import Launch, plan_launches
+from orchestra.launching.launcher import Launcher, Manner
+from orchestra.launching.launchtable import LaunchLines, LaunchTable, counts
+from orchestra.launching.ranges import cut, parse_range
+from orchestra.launching.triggerfile import load_triggers
 from orchestra.testing import OrchestraDouble
-from orchestra.triggers import load_triggers
 from runner.errors import CredentialsRejected, Unreachable, UsageError
 from runner.testing.clock import ManualClock
 from tests.conftest import Cli, Project
@@ -377,6 +377,7 @@ async def test_stopped_runs_go_on_or_are_cancelled(place: Place, cancels: bool) 
             place.launcher.stop()
 
     place.on, place.cancels = on, cancels
+    place.double.workspace.cancel_for = 0.0
     launches = await place.run("keyed", parts=HALF, wait=True, max_active=2)
     assert statuses(launches) == ["running", "running", *["not started"] * 4]
     assert all(launch.unfinished for launch in launches)

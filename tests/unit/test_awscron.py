@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from orchestra.awscron import CronError, parse_cron, six_fields
+from orchestra.validation.awscron import CronError, parse_cron, six_fields
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.dbtlog import DbtLog
-from orchestra.dbtoutcome import Outcome, channels_of
-from orchestra.dbtresults import read_outcomes
+from orchestra.dbt.log import DbtLog
+from orchestra.dbt.outcome import Outcome, channels_of
+from orchestra.dbt.results import read_outcomes
 from runner.errors import UsageError
 
 GOLDEN = Path(__file__).parent / "golden" / "dbt"

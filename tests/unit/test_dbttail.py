@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from orchestra.dbttail import DbtTail
-from orchestra.models import PipelineRun, TaskRun
-from orchestra.workspace import Workspace
+from orchestra.api.models import PipelineRun, TaskRun
+from orchestra.api.workspace import Workspace
+from orchestra.dbt.tail import DbtTail
 from runner.errors import RequestRefused, RunnerError, SourceDown, UsageError
 from runner.testing.clock import ManualClock
 from sensors.alert import Alert

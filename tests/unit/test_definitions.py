@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestra.definitions import InputUses
-from orchestra.models import TaskRun
+from orchestra.api.definitions import InputUses
+from orchestra.api.models import TaskRun
 
 CODE = "python -m jobs.load --run-key=${{ inputs.run_key }} --day ${{ ORCHESTRA.CURRENT_TIME }}"
 ENVIRON = '{"FILE": "${{ inputs.file }}", "RUN_KEY": "${{ INPUTS.run_key }}"}'

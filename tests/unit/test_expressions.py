@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from orchestra.expressions import ExpressionError, expressions, without_expressions
+from orchestra.validation.expressions import ExpressionError, expressions, without_expressions
 
 
 @pytest.mark.parametrize(

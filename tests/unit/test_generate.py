@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.committed import check_pipelines, render, write_pipeline
-from orchestra.production import make_pipeline
-from orchestra.recipe import read_recipe
+from orchestra.production.committed import check_pipelines, render, write_pipeline
+from orchestra.production.generator import make_pipeline
+from orchestra.production.recipe import read_recipe
 from runner.batches import make_batches
 from runner.errors import JobFileError, NotYet, UsageError
 from runner.lockfile import LockFile

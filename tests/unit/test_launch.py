@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.launch import conceal
+from orchestra.launching.launch import conceal
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.locations import DEEPEST, Located, Place
-from orchestra.pipelinecheck import check_pipeline
+from orchestra.validation.locations import DEEPEST, Located, Place
+from orchestra.validation.pipelinecheck import check_pipeline
 from tests.unit.test_pipelinecheck import document
 
 

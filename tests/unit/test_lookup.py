@@ -11,7 +11,7 @@ import httpx
 import pytest
 import respx
 
-from orchestra.lookup import Fate, Lookup, find_run
+from orchestra.api.lookup import Fate, Lookup, find_run
 from runner.errors import OutcomeUnknown
 from runner.testing.clock import ManualClock
 from tests.unit.test_orchestra_client import BASE, opened

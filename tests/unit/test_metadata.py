@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.records import to_batch
-from orchestra.dltsecrets import destination_types, dlt_environment
-from orchestra.metadata import MetadataConfig, MetadataSource
-from orchestra.metadatajob import settle_metadata
-from orchestra.metadatatables import RESOURCES
-from orchestra.metadatawindows import FIRST, OVERLAP, SPAN, asked, back, ceiling, floor, half, spans
+from orchestra.metadata.dltsecrets import destination_types, dlt_environment
+from orchestra.metadata.job import settle_metadata
+from orchestra.metadata.source import MetadataConfig, MetadataSource
+from orchestra.metadata.tables import RESOURCES
+from orchestra.metadata.windows import FIRST, OVERLAP, SPAN, asked, back, ceiling, floor, half, spans
 from runner.commands.assembly import make_destination
 from runner.errors import SecretMissing, UsageError
 from runner.secrets import redact

@@ -15,9 +15,9 @@ import httpx
 import pytest
 import respx
 
+from orchestra.api.models import Start
+from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient
-from orchestra.models import Start
-from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,
     DeliveryRefused,

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import respx
 
+from orchestra.api.records import DbtAsset, DbtState, EnvironmentValue
+from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient, open_client
-from orchestra.records import DbtAsset, DbtState, EnvironmentValue
-from orchestra.workspace import Workspace
 from runner.errors import (
     CredentialsRejected,
     DeliveryRefused,

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import respx
 
-from orchestra import logs
+from orchestra.api import logs
 from runner.errors import CredentialsRejected, PollTimedOut, RequestRefused, RunnerError, SourceDown
 from runner.testing.clock import ManualClock
 from tests.unit.test_orchestra_client import BASE, opened

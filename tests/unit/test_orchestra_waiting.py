@@ -11,8 +11,8 @@ import httpx
 import pytest
 import respx
 
-from orchestra import waiting
-from orchestra.models import PipelineRun
+from orchestra.api import waiting
+from orchestra.api.models import PipelineRun
 from runner.errors import CredentialsRejected, PollTimedOut, RequestRefused, RetryBudgetSpent, SourceDown
 from runner.testing.clock import ManualClock
 from tests.unit.test_orchestra_client import BASE, opened

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.pipelinecheck import check_pipeline
-from orchestra.problems import Problem
+from orchestra.validation.pipelinecheck import check_pipeline
+from orchestra.validation.problems import Problem
 
 BASE = """\
 version: v1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestra.committed import check_pipelines
+from orchestra.production.committed import check_pipelines
 
 _ROOT = Path(__file__).parents[2]
 _FILES = sorted((_ROOT / "orchestra" / "pipelines").glob("*.yml"))

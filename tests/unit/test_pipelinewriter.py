@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.pipeline import Pipeline, load_pipeline
-from orchestra.pipelinecheck import check_pipeline
 from orchestra.pipelinewriter import dump_pipeline
+from orchestra.validation.pipelinecheck import check_pipeline
 
 LOAD: dict[str, Any] = {
     "version": "v1",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.ranges import UNITS, Part, cut, left_out, parse_range
+from orchestra.launching.ranges import UNITS, Part, cut, left_out, parse_range
 from runner.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.triggers import Trigger, load_triggers, named_pipelines
+from orchestra.launching.triggerfile import Trigger, load_triggers, named_pipelines
 from runner.errors import JobFileError, SecretMissing, UsageError
 from runner.secrets import redact
 

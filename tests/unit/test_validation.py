@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestra import pipelineschema
-from orchestra.locations import Located
+from orchestra.api.records import SchemaProblem
 from orchestra.pipeline import load_pipeline
-from orchestra.records import SchemaProblem
-from orchestra.validation import placed
+from orchestra.validation.files import placed
+from orchestra.validation.locations import Located
 from runner.errors import JobFileError
 from runner.schemas import write
 from tests.unit.test_pipelinecheck import document

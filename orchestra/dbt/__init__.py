@@ -1,0 +1,1 @@
+"""What dbt says of its nodes: in its log while it runs, and in its artifacts."""

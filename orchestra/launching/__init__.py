@@ -1,0 +1,1 @@
+"""Starts of many pipelines, followed to the end."""

@@ -1,0 +1,1 @@
+"""Runs, tasks, operations and assets of a workspace as a source."""
