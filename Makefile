@@ -74,7 +74,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m runner.schemas orchestra/schemas --check
 	$(BIN)/python -m sensors.schemas orchestra/schemas --check
+	$(BIN)/python -m orchestra.pipelineschema orchestra/schemas --check
 	$(BIN)/runner orchestra check --quiet
+	$(BIN)/runner orchestra validate orchestra/pipelines --strict --quiet
 	$(BIN)/python -m tests.acceptance.matrix runner/SEMANTICS.md --check
 	$(BIN)/python -m tests.acceptance.sensormatrix sensors/SEMANTICS.md --check
 	$(BIN)/python -m pytest -q tests/unit/test_arrows.py
@@ -86,6 +88,8 @@ format: setup
 generate: setup
 	$(BIN)/python -m runner.schemas orchestra/schemas
 	$(BIN)/python -m sensors.schemas orchestra/schemas
+	$(BIN)/python -m orchestra.pipelineschema orchestra/schemas
+	$(BIN)/runner orchestra generate orchestra/jobs/demo.yml
 	$(BIN)/python -m connectors.testing.fidelity connectors/FIDELITY.md
 
 lock:

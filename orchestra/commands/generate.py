@@ -54,7 +54,7 @@ def command(
         return 0
     print(f"{'wrote' if changed else 'unchanged:'} {path}")
     shared = f" in {len(recipe.elements)} tasks" if len(recipe.elements) < len(recipe.lock.tables) else ""
-    print(f"{len(recipe.lock.tables)} tables{shared}, {recipe.production.max_parallel} at once")
+    print(f"{len(recipe.lock.tables)} tables{shared}, {recipe.at_once} at once")
     print(f"tests: {', '.join(tests) or 'none'}")
     if not tests:
         kind = recipe.settled.destination.type

@@ -77,15 +77,15 @@ def _load_in_matrix(recipe: Recipe) -> Node:
     group = _group("Load", {"table": _task(recipe, _TABLE, _TABLE)}, [])
     group["matrix"] = {
         "inputs": {"table": "${{ inputs.tables }}"},
-        "max_parallel": recipe.production.max_parallel,
+        "max_parallel": recipe.at_once,
         "continue_on_error": True,
     }
     return group
 
 
 def _load_in_tasks(recipe: Recipe) -> dict[str, Node]:
-    """Return a group for every ``max_parallel`` tables, one after the other: only a matrix bounds its tasks itself."""
-    size = recipe.production.max_parallel
+    """Return a group for every ``at_once`` tables, one after the other: only a matrix bounds its tasks itself."""
+    size = recipe.at_once
     waves: dict[str, Node] = {}
     for start in range(0, len(recipe.elements), size):
         tasks = {}
@@ -108,10 +108,19 @@ def _task(recipe: Recipe, name: str, element: str) -> Node:
         "FULL_REFRESH": "${{ inputs.full_refresh }}",
         "SINCE": "${{ inputs.since }}",
         "UNTIL": "${{ inputs.until }}",
+        "TIMEOUT": _sooner(recipe.production),
+        "PARAMS": json.dumps({"limits": recipe.share}),
     }
     if recipe.batch_small:
         variables["BATCH_SMALL"] = str(recipe.batch_small)
     return _python(recipe, name, "runner task", variables)
+
+
+def _sooner(production: Production) -> str:
+    """Return when a task ends by itself: before the platform ends it, so that it says how far it came."""
+    seconds = int(production.timeout.total_seconds())
+    sooner = seconds - max(60, seconds // 20)
+    return f"{sooner // 60}m" if sooner >= 60 else f"{seconds}s"
 
 
 def _python(recipe: Recipe, name: str, command: str, variables: Mapping[str, str]) -> Node:

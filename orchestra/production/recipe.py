@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner.batches import make_batches
 from runner.document import Document
@@ -44,6 +45,20 @@ class Recipe:
     def pipeline(self) -> Path:
         """Where the pipeline is kept."""
         return self.root / "orchestra" / "pipelines" / f"{Path(self.job).stem}.yml"
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks run at once: no more than the source takes connections."""
+        return min(self.production.max_parallel, self.settled.limits.connections)
+
+    @property
+    def share(self) -> dict[str, Any]:
+        """The limits of one task, so that all of them together keep to those of the source."""
+        limits = self.settled.limits
+        share: dict[str, Any] = {"connections": limits.connections // self.at_once}
+        if limits.rate is not None:
+            share["rate"] = f"{limits.rate * 3600 / self.at_once:.0f}/h"
+        return share
 
     def literal(self, key: str) -> str | None:
         """Return an option of the destination that is no reference to a variable."""

@@ -127,8 +127,17 @@ def test_a_task_is_what_the_job_says(job):
         "FULL_REFRESH": "${{ inputs.full_refresh }}",
         "SINCE": "${{ inputs.since }}",
         "UNTIL": "${{ inputs.until }}",
+        "TIMEOUT": "114m",
+        "PARAMS": '{"limits": {"connections": 2}}',
     }
     assert document["schedule"] == [{"name": "Daily at 05:30 UTC", "cron": "30 5 * * ? *", "timezone": "UTC"}]
+
+
+def test_tasks_together_keep_to_the_limits_of_the_source(tmp_path):
+    limits = "limits: {connections: 2, rate: 9/s}\n"
+    recipe = read_recipe(make_job(tmp_path, {"a.b": None}, more=limits))
+    assert (recipe.at_once, recipe.share) == (2, {"connections": 1, "rate": "16200/h"})
+    assert make_pipeline(recipe)["pipeline"]["load"]["matrix"]["max_parallel"] == 2
 
 
 @pytest.mark.parametrize(
