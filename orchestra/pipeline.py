@@ -1,9 +1,9 @@
 """The pipeline of Orchestra, ``version: v1``, as models.
 
-Keys, values and limits follow the Orchestra docs ("Pipelines", "Tasks", "Matrix", "Inputs", "Schedules", "Sensors",
-"Alerts", "Conditional expressions"), what ``pipelines/schema`` answers according to the docs of orchestra-skills, and
-the pipelines of orchestra-blueprints. Where those differ, the models take both. Parameters are open here: which ones a
-job knows is in `orchestra.validation.parameters`, and an unknown one is never refused.
+Keys, values and limits follow PipelineModel of Orchestra's OpenAPI document (in orchestra-mcp), and its words where it
+gives a limit in words only. ``anomalies``, ``paused`` and expressions in the place of numbers and flags are not in it,
+and the pipelines of orchestra-blueprints have them, so they are taken too. Parameters are open here: which ones a job
+knows is in `orchestra.validation.parameters`, and an unknown one is never refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MOST_RETRY_DELAY = 120
 LONGEST_NAME = 100
 LONGEST_MESSAGE = 200
 SHORTEST_FREQUENCY, LONGEST_FREQUENCY = 60, 600
-# The docs of orchestra-skills say 7200 in one place and 1440 in another.
 LONGEST_WINDOW = 7200
 
 InputType = Literal["string", "number", "boolean", "dict", "list"]
-AlertStatus = Literal["FAILED", "SUCCEEDED", "CANCELLED", "WARNING", "SKIPPED", "ANY_COMPLETED", "RUNNING_TIMEOUT"]
-RunStatus = Literal["SUCCEEDED", "WARNING", "FAILED", "CANCELLED", "SKIPPED"]
-
+AlertStatus = Literal["FAILED", "SUCCEEDED", "CANCELLED", "WARNING", "SKIPPED", "ANY_COMPLETED"]
+RunStatus = Literal[
+    "CREATED", "RUNNING", "SUCCEEDED", "WARNING", "FAILED", "SKIPPED", "CANCELLING", "CANCELLED"
+]  # fmt: skip
 
 Texts = list[str]
 
@@ -58,13 +58,20 @@ class Configuration(Part):
     concurrency: Concurrency | None = None
 
 
+class DestinationParameters(Part):
+    """DATADOG: the priority; WEBHOOK: the body."""
+
+    priority: Annotated[int | str, Whole(1, 5)] | None = None
+    body: dict[str, Any] | str | None = None
+
+
 class Destination(Part):
     """Who hears of it: SLACK, EMAIL, PAGER_DUTY, MICROSOFT_TEAMS, WEBHOOK, DATADOG."""
 
     integration: str
     destination: str | None = Field(None, description="A channel, a member, an address.")
     connection_id: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: DestinationParameters | None = None
 
 
 class Alert(Part):
@@ -95,20 +102,21 @@ class OperationMetadata(Part):
 
 
 class Task(Part):
-    """One task; ``depends_on`` names tasks of its own group."""
+    """One task; ``depends_on`` names tasks of its own group, or what stands beside a task that stands by itself."""
 
     integration: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
     integration_job: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
     parameters: dict[str, Any]
-    depends_on: Texts
+    depends_on: Texts = Field(default_factory=list)
     condition: str | None = None
-    name: str
+    name: str = Field("", max_length=LONGEST_NAME)
     tags: Texts | None = None
     connection: str | None = None
     operation_metadata: dict[str, OperationMetadata] | None = None
     treat_failure_as_warning: Flag | None = None
     paused: Flag | None = None
     configuration: Configuration | None = None
+    meta: dict[str, Any] | None = None
     alerts: list[Alert] | None = None
     anomalies: list[Anomaly] | None = None
 
@@ -128,10 +136,10 @@ class TaskGroup(Part):
     tasks: dict[str, Task]
     depends_on: Texts = Field(default_factory=list)
     condition: str | None = None
-    name: str | None = None
+    name: str | None = Field(None, max_length=LONGEST_NAME)
     matrix: Matrix | None = None
     paused: Flag | None = None
-    configuration: Configuration | None = None
+    meta: dict[str, Any] | None = None
 
 
 class Schedule(Part):
@@ -152,10 +160,8 @@ class SensorCheck(Part):
     integration: str
     sensor_type: str
     connection: str | None = None
-    parameters: dict[str, Any] | None = None
-    map_outputs: dict[str, Any] | None = None
-    name: str | None = None
-    condition: str | None = None
+    parameters: dict[str, Any]
+    map_outputs: dict[str, str] | None = None
 
 
 class Sensor(Part):
@@ -163,10 +169,10 @@ class Sensor(Part):
 
     name: str = Field(max_length=LONGEST_NAME)
     cron: str
-    timezone: str | None = None
-    timeout_mins: Annotated[int | str, Whole(1, LONGEST_WINDOW, "minutes")] | None = None
+    timezone: str
+    timeout_mins: Annotated[int | str, Whole(1, LONGEST_WINDOW, "minutes")]
     frequency_secs: Annotated[int | str, Whole(SHORTEST_FREQUENCY, LONGEST_FREQUENCY, "seconds")] | None = None
-    environments: Texts | None = None
+    environments: Texts | str | None = None
     exclude: Texts | None = None
     run_inputs: dict[str, Any] | None = None
     condition: str | None = None
@@ -177,22 +183,18 @@ class Sensor(Part):
 class TriggerEvent(Part):
     """A start when another pipeline ends so."""
 
-    type: str
+    type: Literal["pipeline"]
     pipeline_id: str
     statuses: list[RunStatus] | None = None
     run_inputs: dict[str, Any] | None = None
-    name: str | None = None
-    environment: str | None = None
-    condition: str | None = None
 
 
 class Webhook(Part):
     """A start by HTTP."""
 
-    enabled: Flag
+    enabled: Flag = False
     run_inputs: dict[str, Any] | None = None
-    environment: str | None = None
-    operation_metadata: Any = None
+    operation_metadata: dict[str, OperationMetadata] | None = None
 
 
 class PipelineInput(Part):
@@ -201,7 +203,6 @@ class PipelineInput(Part):
     type: InputType
     default: Any = None
     optional: Flag | None = None
-    description: str | None = None
 
 
 def _node(value: Any) -> str:
@@ -218,7 +219,7 @@ class Pipeline(Part):
     """A whole pipeline; the keys stand in the order in which Orchestra writes them."""
 
     version: Literal["v1"] = "v1"
-    name: str = Field(description="Words with # in it are tags.")
+    name: str = Field(max_length=LONGEST_NAME, description="Words with # in it are tags.")
     pipeline: dict[str, Node]
     schedule: list[Schedule] | None = None
     sensors: dict[str, Sensor] | None = None

@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from orchestra.pipeline import Pipeline
-from orchestra.validation.parameters import JOBS, NAMES, PARAMETERS
+from orchestra.validation.names import INTEGRATIONS, JOBS
+from orchestra.validation.parameters import NAMES, PARAMETERS
 from runner.schemas import apart, write
 
 
@@ -29,7 +30,7 @@ def pipeline_schema() -> dict[str, Any]:
         )
     task["allOf"] = cases
     known = sorted(job for jobs in JOBS.values() for job in jobs)
-    for key, values in (("integration", sorted(JOBS)), ("integration_job", known)):
+    for key, values in (("integration", sorted(INTEGRATIONS)), ("integration_job", known)):
         # Offered by editors, and nothing else is refused.
         task["properties"][key]["examples"] = values
     return {

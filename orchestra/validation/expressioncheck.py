@@ -20,7 +20,9 @@ STATUSES = (
     "CREATED", "SKIPPED", "QUEUED", "RUNNING", "SUCCEEDED", "WARNING", "FAILED", "CANCELLING", "CANCELLED", "COMPLETED",
 )  # fmt: skip
 # How many arguments they take.
-FUNCTIONS = {"format_date": (2, 3), "add_days": (2, 2), "len": (1, 1), "int": (1, 1), "str": (1, 1)}
+FUNCTIONS = {
+    "format_date": (2, 3), "add_days": (2, 2), "add_months": (2, 2), "len": (1, 1), "int": (1, 1), "str": (1, 1),
+}  # fmt: skip
 _ROOTS = ("inputs", "env", "secrets", "ORCHESTRA", "tasks", "task_groups", "outputs", "matrix")
 _CONSTANTS = ("true", "false", "none", "null")
 _ABOUT_RUN = (

@@ -6,10 +6,8 @@ Facts: Orchestra docs, "Python", "dbt Core", "Data quality tests" (thresholds co
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,23 +15,15 @@ from pydantic import ValidationError
 from orchestra.pipelinevalues import is_expression, kind_of
 from orchestra.validation.expressioncheck import outputs_read
 from orchestra.validation.expressions import without_expressions
+from orchestra.validation.names import INTEGRATIONS, JOBS
 from orchestra.validation.outline import Node, Outline
-from orchestra.validation.parameters import (
-    INTEGRATIONS,
-    JOBS,
-    NAMES,
-    PARAMETERS,
-    PYTHON_VERSIONS,
-    PackageManager,
-    Source,
-)
+from orchestra.validation.parameters import NAMES, PARAMETERS, PYTHON_VERSIONS, PackageManager, Source
 from orchestra.validation.problems import Findings, mapping, near
 from runner.document import Path_
 
 _CONNECTION = re.compile(r".+_\d{5}")
 _THRESHOLD = re.compile(r"\s*(!=|>=|<=|=|>|<)\s*(\d+)\s*")
 _SHORTEST_TIMEOUT = 30
-_ALMOST = 0.88
 _JSON_TEXTS = ("environment_variables", "custom_headers")
 _PYTHONS = ("PYTHON_EXECUTE_SCRIPT", "DBT_CORE_EXECUTE")
 
@@ -62,22 +52,22 @@ def _configurations(outline: Outline) -> list[tuple[Path_, dict[str, Any]]]:
 
 def _integration(task: Node, findings: Findings) -> None:
     integration, job = task.data.get("integration"), task.data.get("integration_job")
-    if isinstance(integration, str) and integration not in INTEGRATIONS:
-        _typo(integration, INTEGRATIONS, "integration", task, findings)
-    if not isinstance(integration, str) or not isinstance(job, str) or integration not in JOBS:
+    if isinstance(integration, str) and _is_name(integration) and integration not in INTEGRATIONS:
+        message = f"the integration {integration!r} is not known."
+        findings.warn((*task.path, "integration"), message, near(integration, INTEGRATIONS))
+    if not isinstance(job, str) or not _is_name(job):
         return
     owner = next((name for name, jobs in JOBS.items() if job in jobs), None)
     if owner is None:
-        _typo(job, JOBS[integration], "integration_job", task, findings)
-    elif owner != integration:
+        jobs = JOBS.get(str(integration)) or [one for several in JOBS.values() for one in several]
+        findings.warn((*task.path, "integration_job"), f"the integration_job {job!r} is not known.", near(job, jobs))
+    elif integration in INTEGRATIONS and owner != integration:
         findings.warn((*task.path, "integration_job"), f"{job} is a job of {owner}, not of {integration}.")
 
 
-def _typo(word: str, known: Collection[str], key: str, task: Node, findings: Findings) -> None:
-    """Doubt a name that is almost a known one; there are many that nobody has listed."""
-    found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=_ALMOST)
-    if found:
-        findings.warn((*task.path, key), f"the {key} {word!r} is not known.", f"Did you mean {found[0]!r}?")
+def _is_name(value: str) -> bool:
+    """Tell a name from what is refused as one."""
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*", value) is not None
 
 
 def check_connection(value: Any, path: Path_, findings: Findings) -> None:

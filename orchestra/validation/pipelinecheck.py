@@ -76,7 +76,10 @@ def _check_level(nodes: Mapping[str, Node], outline: Outline, findings: Findings
             if isinstance(other, str) and other not in nodes:
                 what = "task" if node.group is not None else "group"
                 hint = _elsewhere(node, other, outline) or near(other, set(nodes) - {node.id})
-                findings.error((*node.path, "depends_on", index), f"there is no {what} {other!r} to wait for.", hint)
+                # The docs name tasks of the same group only, and the OpenAPI document any task or group.
+                known = node.group is not None and (other in outline.top or other in outline.tasks)
+                note = findings.warn if known else findings.error
+                note((*node.path, "depends_on", index), f"there is no {what} {other!r} to wait for.", hint)
             elif other in named[:index]:
                 findings.warn((*node.path, "depends_on", index), f"{other!r} stands twice.")
     for circle in _circles(nodes):

@@ -12,7 +12,7 @@ from orchestra.validation.problems import Findings, near
 from runner.document import Path_
 
 # Nobody describes all the keys of these: what is not known is let through.
-_OPEN = ("webhook", "sensors", "trigger_events", "anomalies", "destinations", "operation_metadata", "matrix")
+_OPEN = ("anomalies", "operation_metadata")
 _KINDS = {
     "string_type": "a text",
     "int_type": "a whole number",

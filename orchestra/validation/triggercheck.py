@@ -14,15 +14,15 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from orchestra.pipelinevalues import is_expression, kind_of
 from orchestra.validation.awscron import Cron, CronError, parse_cron
+from orchestra.validation.names import DESTINATIONS, SENSOR_CHECKS
 from orchestra.validation.outline import Outline
 from orchestra.validation.parametercheck import check_connection
-from orchestra.validation.parameters import DESTINATIONS, SENSOR_INTEGRATIONS, SENSOR_TYPES
 from orchestra.validation.problems import Findings, mapping, near, sequence
 from runner.document import Path_
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ANOMALIES = ("pipeline_duration_above_baseline", "task_duration_above_baseline")
-_PIPELINE = re.compile(r"\*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PIPELINE = re.compile(r"\*|[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 _WANTED = {"string": str, "number": int | float, "boolean": bool, "dict": dict, "list": list}
 
 
@@ -38,12 +38,10 @@ def check_triggers(outline: Outline, findings: Findings) -> None:
         _sensor(outline, mapping(sensor), ("sensors", name), findings)
     for index, event in enumerate(sequence(data.get("trigger_events"))):
         at = ("trigger_events", index)
-        kind, pipeline = mapping(event).get("type"), mapping(event).get("pipeline_id")
-        if isinstance(kind, str) and kind != "pipeline":
-            findings.warn((*at, "type"), f"the type {kind!r} is not known.", "Known: pipeline.")
-        if isinstance(pipeline, str) and not is_expression(pipeline) and not _PIPELINE.fullmatch(pipeline):
+        pipeline = mapping(event).get("pipeline_id")
+        if isinstance(pipeline, str) and not _PIPELINE.fullmatch(pipeline):
             hint = 'It stands in the address of the pipeline in Orchestra; "*" is any pipeline.'
-            findings.warn((*at, "pipeline_id"), f"{pipeline!r} is no id of a pipeline.", hint)
+            findings.error((*at, "pipeline_id"), f"{pipeline!r} is no id of a pipeline.", hint)
         _given(outline, mapping(event).get("run_inputs"), (*at, "run_inputs"), "this trigger event", findings)
     webhook = mapping(data.get("webhook"))
     # Whoever calls the webhook can give more.
@@ -63,7 +61,7 @@ def check_alerts(outline: Outline, findings: Findings) -> None:
                 names.add(name)
             for key in ("statuses", "destinations"):
                 if mapping(alert).get(key) == []:
-                    findings.warn((*at, key), f"without {key} nobody hears of it.")
+                    findings.error((*at, key), f"without {key} nobody hears of it.")
             if path[:1] == ("sensors",):
                 for number, status in enumerate(sequence(mapping(alert).get("statuses"))):
                     if status != "FAILED":
@@ -97,9 +95,6 @@ def _destinations(owner: dict[str, Any], path: Path_, findings: Findings) -> Non
         if integration in ("SLACK", "EMAIL") and not destination.get("destination"):
             findings.warn_of_key(at, f"{integration} needs the key 'destination'.")
         check_connection(destination.get("connection_id"), (*at, "connection_id"), findings)
-        priority = mapping(destination.get("parameters")).get("priority")
-        if integration == "DATADOG" and isinstance(priority, int) and not 1 <= priority <= 5:
-            findings.warn((*at, "parameters", "priority"), f"a priority is 1 to 5, not {priority}.")
 
 
 def _inputs(outline: Outline, findings: Findings) -> None:
@@ -214,10 +209,10 @@ def _sensor(outline: Outline, sensor: dict[str, Any], at: Path_, findings: Findi
     for name, one in checks.items():
         check, place = mapping(one), (*at, "checks", name)
         kind = check.get("sensor_type")
-        if isinstance(kind, str) and kind not in SENSOR_TYPES:
-            hint = near(kind, SENSOR_TYPES, f"Known: {', '.join(SENSOR_TYPES)}.")
+        if isinstance(kind, str) and kind not in SENSOR_CHECKS:
+            hint = near(kind, SENSOR_CHECKS, f"Known: {', '.join(SENSOR_CHECKS)}.")
             findings.warn((*place, "sensor_type"), f"the sensor type {kind!r} is not known.", hint)
-        expected = SENSOR_INTEGRATIONS.get(str(kind))
+        expected = SENSOR_CHECKS.get(str(kind))
         if expected is not None and isinstance(check.get("integration"), str) and check["integration"] != expected:
             message = f"{kind} is a check of {expected}, not of {check['integration']}."
             findings.warn((*place, "integration"), message)

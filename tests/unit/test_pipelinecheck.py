@@ -104,7 +104,7 @@ ERRORS = [
     ({"top": "configuration: {concurrency: {max_active: ▶1.5}}"}, "should be a whole number, not 1.5."),
     ({"group": "matrix: {inputs: {table: [a]}, max_parallel: ▶0}"}, "should be at least 1, not 0."),
     # Order.
-    ({"report": "▶x: 1"}, "unknown key 'x'. Known here: tasks, depends_on, condition, name, matrix, paused, configur"),
+    ({"report": "▶x: 1"}, "unknown key 'x'. Known here: tasks, depends_on, condition, name, matrix, paused, meta"),
     # Expressions.
     ({"task": "condition: ${{ ▶input.x == 1 }}"}, "there is no name 'input'. Did you mean 'inputs'?"),
     ({"task": "condition: ${{ inputs.a and ▶inputs.b }}", "top": "inputs: {a: {type: boolean}}"},
@@ -121,7 +121,7 @@ ERRORS = [
     ({"task": 'condition: "${{ ▶lambda: 1 }}"'}, "Orchestra's expressions know no functions of one's own."),
     ({"task": "condition: ${{ len(▶[x for x in inputs]) }}"}, "Orchestra's expressions know no comprehensions."),
     ({"task": "condition: ${{ ▶lenn('a') }}"}, "there is no function 'lenn'. Did you mean 'len'?"),
-    ({"task": "condition: ${{ ▶exec('a') }}"}, "there is no function 'exec'. Known: format_date, add_days, len, int"),
+    ({"task": "condition: ${{ ▶exec('a') }}"}, "there is no function 'exec'. Known: format_date, add_days, add_months, len"),
     ({"task": "condition: ${{ 1 < ▶add_days(env.X) }}"}, "add_days takes 2 values, not 1."),
     ({"task": "condition: ${{ ▶format_date(env.X) }}"}, "format_date takes 2 or 3 values, not 1."),
     ({"task": "condition: ${{ ▶len() }}"}, "len takes 1 value, not 0."),
@@ -175,13 +175,13 @@ ERRORS = [
     ({"top": "inputs: {rows: {type: number, default: ▶many}}"}, "the default is a text, and the type is number."),
     ({"top": "inputs: {tables: {type: list, default: ▶{a: 1}}}"}, "the default is a mapping, and the type is list."),
     # Sensors and alerts.
-    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, frequency_secs: ▶30, checks: {c: {integration: SFTP, "
-      "sensor_type: SFTP_FILE}}}}"}, "frequency_secs should be 60 to 600 seconds, not 30."),
-    ({"top": "sensors: {s: {name: S, cron: 0/30 * ? * * *, timeout_mins: ▶60, checks: {c: {integration: SFTP, "
-      "sensor_type: SFTP_FILE}}}}"}, "a window of 60 minutes is still open when the next one begins, after 30."),
-    ({"top": f"sensors: {{s: {{name: ▶{'s' * 101}, cron: 0 8 ? * * *, checks: {{c: {{integration: SFTP, "
-      "sensor_type: SFTP_FILE}}}}"}, "sensors.s.name has 101 letters; 100 are allowed."),
-    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, checks: ▶{}}}"}, "a sensor needs a check."),
+    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, timezone: UTC, timeout_mins: 9, frequency_secs: ▶30, checks: {c: "
+      "{integration: SFTP, sensor_type: SFTP_FILE, parameters: {}}}}}"}, "frequency_secs should be 60 to 600 seconds, not 30."),
+    ({"top": "sensors: {s: {name: S, cron: 0/30 * ? * * *, timezone: UTC, timeout_mins: ▶60, checks: {c: {integration: SFTP, "
+      "sensor_type: SFTP_FILE, parameters: {}}}}}"}, "a window of 60 minutes is still open when the next one begins, after 30."),
+    ({"top": "sensors: {s: {name: ▶" + "s" * 101 + ", cron: 0 8 ? * * *, timezone: UTC, timeout_mins: 9, checks: {c: "
+      "{integration: SFTP, sensor_type: SFTP_FILE, parameters: {}}}}}"}, "sensors.s.name has 101 letters; 100 are allowed."),
+    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, timezone: UTC, timeout_mins: 9, checks: ▶{}}}"}, "a sensor needs a check."),
     ({"task": "alerts: [{name: A, statuses: [▶FAILURE], destinations: []}]"}, None),
     ({"top": "alerts:\n- {name: A, statuses: [FAILED], destinations: [{integration: EMAIL, destination: a@b.c}]}\n"
       "- {name: ▶A, statuses: [FAILED], destinations: [{integration: EMAIL, destination: a@b.c}]}"},
@@ -189,6 +189,24 @@ ERRORS = [
     ({"top": f"alerts:\n- name: A\n  statuses: [FAILED]\n  custom_message: ▶{'m' * 201}\n  destinations: "
       "[{integration: PAGER_DUTY}]"}, "custom_message has 201 letters; 200 are allowed."),
     ({"top": "trigger_events: [{type: pipeline, pipeline_id: '*', statuses: [▶Failed]}]"}, "Did you mean 'FAILED'?"),
+    # What the document of Orchestra forbids or asks for.
+    ({"top": "trigger_events: [{type: pipeline, pipeline_id: ▶orders}]"}, "'orders' is no id of a pipeline."),
+    ({"top": "trigger_events: [{type: ▶task, pipeline_id: '*'}]"}, "trigger_events.0.type: 'task' is not known."),
+    ({"top": "trigger_events: [{type: pipeline, pipeline_id: '*', ▶environment: x}]"}, "unknown key 'environment'."),
+    ({"top": "webhook: {enabled: true, ▶secret: x}"}, "unknown key 'secret'. Known here: enabled, run_inputs"),
+    ({"group": "▶configuration: {retries: 1}"}, "unknown key 'configuration'."),
+    ({"group": "matrix: {inputs: {a: [1]}, ▶max_paralel: 1}"}, "unknown key 'max_paralel'. Did you mean 'max_parallel'"),
+    ({"task": "tags: [a]\nmeta: ▶x"}, "pipeline.load.tasks.pull.meta should be a mapping, not a text."),
+    ({"top": "alerts: [{name: A, statuses: ▶[], destinations: [{integration: PAGER_DUTY}]}]"}, "without statuses nobody"),
+    ({"top": "alerts: [{name: A, statuses: [▶RUNNING_TIMEOUT], destinations: [{integration: PAGER_DUTY}]}]"},
+     "alerts.0.statuses.0: 'RUNNING_TIMEOUT' is not known."),
+    ({"top": "alerts: [{name: A, statuses: [FAILED], destinations: [{integration: DATADOG, parameters: "
+      "{priority: ▶6}}]}]"}, "alerts.0.destinations.0.parameters.priority should be 1 to 5, not 6."),
+    ({"top": "inputs: {a: {type: string, ▶descripton: x}}"}, "unknown key 'descripton'. Known here: type, default, opt"),
+    ({"top": "sensors: {▶s: {name: S, cron: 0 8 ? * * *, timeout_mins: 9, checks: {c: {integration: SFTP, "
+      "sensor_type: SFTP_FILE, parameters: {}}}}}"}, "sensors.s needs the key 'timezone'."),
+    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, timezone: UTC, timeout_mins: ▶7201, checks: {c: {integration: "
+      "SFTP, sensor_type: SFTP_FILE, parameters: {}}}}}"}, None),
 ]  # fmt: skip
 
 
@@ -224,17 +242,16 @@ WARNINGS = [
     ({"group": "matrix: {inputs: {a: ▶[]}}"}, "this list is empty: the group does nothing."),
     ({"group": 'matrix: {inputs: {a: ["2", ▶{name: b}, c]}}'}, "two children would have the id TASK_2. It depends on"),
     ({"report": "depends_on: [load]"}, None),
-    ({"top": "webhook: {enabled: true, ▶secret: x}"}, "unknown key 'secret'. Known here: enabled, run_inputs"),
     ({"top": "schedule: [▶{cron: 0 8 ? * * *}]\ninputs: {day: {type: string}}"}, "this schedule cannot start the pip"),
     ({"top": "schedule: [{cron: 0 8 ? * * *, run_inputs: {▶dya: 1}}]\ninputs: {day: {type: string, default: x}}"},
      "the pipeline has no input 'dya'. Did you mean 'day'?"),
     ({"top": "inputs: {rows: {type: number, default: ▶'5'}}"}, "the default is a text, and the type is number. Leave"),
     ({"top": "inputs: {name: {type: string, default: ▶5}}"}, "the default is a number, and the type is string. Quote"),
-    ({"top": "trigger_events: [{type: pipeline, pipeline_id: ▶orders}]"}, "'orders' is no id of a pipeline."),
     ({"top": "alerts: [{name: A, statuses: [FAILED], destinations: [▶{integration: SLACK}]}]"},
      "SLACK needs the key 'destination'."),
     ({"top": "alerts: [{name: A, statuses: [FAILED], destinations: [{integration: ▶SLAK}]}]"}, "Did you mean 'SLACK'?"),
-    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, checks: {c: {integration: SFTP, sensor_type: ▶SFTP_FILES}}}}"},
+    ({"top": "sensors: {s: {name: S, cron: 0 8 ? * * *, timezone: UTC, timeout_mins: 9, checks: {c: {integration: SFTP, "
+      "sensor_type: ▶SFTP_FILES, parameters: {}}}}}"},
      "the sensor type 'SFTP_FILES' is not known. Did you mean 'SFTP_FILE'?"),
     ({"top": "anomalies: [{type: ▶pipeline_duration, percentage_above_baseline: 30}]"}, "Did you mean 'pipeline_durati"),
 ]  # fmt: skip
@@ -284,11 +301,18 @@ ACCEPTED = [
     {"top": "trigger_events: [{type: pipeline, pipeline_id: '*', run_inputs: {r: '${{ outputs.pipeline_run }}'}}]\n"
      "inputs: {r: {type: string}}"},
     {"top": "inputs: {d: {type: string, default: \"${{ format_date(ORCHESTRA.CURRENT_TIME, '%Y') }}\", optional: null}}"},
-    {"top": "alerts: [{name: A, statuses: [ANY_COMPLETED, RUNNING_TIMEOUT], destinations: [{integration: DATADOG, "
+    {"top": "alerts: [{name: A, statuses: [ANY_COMPLETED, SKIPPED], destinations: [{integration: DATADOG, "
      "connection_id: dd_12345, parameters: {priority: 5}}], custom_message: 'See ${{ ORCHESTRA.PIPELINE_RUN_ID }}'}]"},
     {"task": "anomalies: [{type: task_duration_above_baseline, percentage_above_baseline: 30, destinations: []}]"},
     {"task": "operation_metadata: {m: {s3_bucket_name: null, integration: SNOWFLAKE, connection: sf_12345}}"},
-    {"top": "meta: {notes: 'what ${{ nobody }} reads'}"},
+    {"top": "meta: {notes: 'what ${{ nobody }} reads'}", "group": "meta: {team: data}", "task": "meta: {team: data}"},
+    {"top": "webhook: {}\ntrigger_events: [{type: pipeline, pipeline_id: 0b3f4c1e-2d5a-4c7b-9e8f-1a2b3c4d5e6f, "
+     "statuses: [CREATED, SKIPPED]}]"},
+    {"top": "sensors: {s: {name: S, cron: 0 6 * * ? *, timezone: UTC, timeout_mins: 1440, environments: Production, "
+     "checks: {c: {integration: CLICKHOUSE, sensor_type: CLICKHOUSE_QUERY, parameters: {query: select 1}}}}}"},
+    {"top": "alerts: [{name: A, statuses: [FAILED], destinations: [{integration: WEBHOOK, connection_id: w_12345, "
+     "parameters: {body: {a: b}}}]}]"},
+    {"task": "condition: \"${{ add_months(ORCHESTRA.CURRENT_TIME, -1) != '' }}\""},
 ]  # fmt: skip
 
 
@@ -321,27 +345,43 @@ pipeline:
 """
 
 
-def test_unknown_integrations_and_tasks_without_a_group_pass():
-    assert check(OTHERS) == []
+KNOWN = OTHERS.replace("SOME_NEW_SYSTEM", "KAFKA").replace("SOME_NEW_JOB", "KAFKA_CHECK_TOPIC")
+
+
+def test_unknown_integrations_are_doubted_only():
+    assert [(problem.line, problem.severity, problem.message) for problem in check(OTHERS)] == [
+        (13, "warning", "the integration 'SOME_NEW_SYSTEM' is not known."),
+        (14, "warning", "the integration_job 'SOME_NEW_JOB' is not known."),
+    ]
+    other = KNOWN.replace("KAFKA_CHECK_TOPIC", "HEX_RUN_PROJECT")
+    assert [problem.message for problem in check(other)] == ["HEX_RUN_PROJECT is a job of HEX, not of KAFKA."]
+
+
+def test_tasks_stand_without_a_group_name_and_order():
+    assert check(KNOWN) == []
+    assert check(KNOWN.replace("    depends_on: []\n    name: Approve\n", "")) == []
+    assert [problem.message for problem in check(KNOWN.replace("name: Approve", f"name: {'a' * 101}"))] == [
+        "pipeline.approve.name has 101 letters; 100 are allowed."
+    ]
 
 
 def test_task_groups_takes_no_task_without_a_group():
-    text = OTHERS + "    condition: ${{ task_groups['approve'].all().status == 'SUCCEEDED' }}\n"
+    text = KNOWN + "    condition: ${{ task_groups['approve'].all().status == 'SUCCEEDED' }}\n"
     assert [str(problem) for problem in check(text)] == ["load.yml:21:20: there is no group 'approve'. That is a task."]
 
 
 def test_a_name_that_is_almost_known_is_doubted():
-    text = OTHERS.replace("SOME_NEW_SYSTEM", "SNOWFLAKEE")
-    assert [problem.hint for problem in check(text)] == ["Did you mean 'SNOWFLAKE'?"]
+    text = KNOWN.replace("KAFKA\n", "KAFKAA\n")
+    assert [problem.hint for problem in check(text)] == ["Did you mean 'KAFKA'?"]
     text = OTHERS.replace("SOME_NEW_SYSTEM", "SNOWFLAKE").replace("SOME_NEW_JOB", "SNOWFLAKE_RUN_TESTS")
     assert [problem.hint for problem in check(text)] == ["Did you mean 'SNOWFLAKE_RUN_TEST'?"]
-    text = OTHERS.replace("SOME_NEW_SYSTEM", "snowflake")
-    assert [(problem.severity, problem.hint) for problem in check(text)] == [("error", "Did you mean 'SNOWFLAKE'?")]
+    text = KNOWN.replace("KAFKA\n", "kafka\n")
+    assert [(problem.severity, problem.hint) for problem in check(text)] == [("error", "Did you mean 'KAFKA'?")]
 
 
 def test_ids_that_are_called_as_keys_are():
     text, places = expected(
-        OTHERS.replace("  sync:", "  matrix:").replace("      crm:", "      webhook:\n        ▶foo: 1")
+        KNOWN.replace("  sync:", "  matrix:").replace("      crm:", "      webhook:\n        ▶foo: 1")
         .replace("anything: ", "condition: x, anything: ")
     )  # fmt: skip
     problems = check(text)
@@ -381,17 +421,17 @@ def test_a_long_chain_is_no_circle():
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "severity", "said"),
     [
-        ("[▶report]", "That is a group: let the group 'load' wait for it."),
-        ("[▶tell]", "That is a task of another group: let 'load' wait for 'report'."),
-        ("[▶pul]", "Did you mean 'pull'?"),
+        ("[▶report]", "warning", "That is a group: let the group 'load' wait for it."),
+        ("[▶tell]", "warning", "That is a task of another group: let 'load' wait for 'report'."),
+        ("[▶pul]", "error", "Did you mean 'pull'?"),
     ],
 )
-def test_a_task_waits_for_tasks_of_its_group(place, said):
+def test_a_task_waits_for_tasks_of_its_group(place, severity, said):
     text, places = expected(document().replace("[pull]", place))
     (problem,) = check(text)
-    assert (problem.line, problem.column, problem.hint) == (*places[0], said)
+    assert (problem.line, problem.column, problem.severity, problem.hint) == (*places[0], severity, said)
 
 
 def test_a_group_waits_for_groups():

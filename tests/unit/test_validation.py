@@ -97,14 +97,14 @@ def test_a_named_file_that_is_no_pipeline_is_told(cli, files):
 
 def test_loading_names_every_mistake_of_the_form():
     assert load_pipeline(GOOD, Path("good.yml")).name == "Load orders"
-    text = document(task="tags: a\nx: 1", top="webhook: {enabled: true, more: 1}")
+    text = document(task="tags: a\nx: 1", top="anomalies: [{type: x, more: 1}]")
     with pytest.raises(JobFileError) as caught:
         load_pipeline(text, Path("wrong.yml"))
     assert [line.split(": ")[0] for line in caught.value.message.splitlines()] == ["wrong.yml:14:15", "wrong.yml:15:9"]
     # What is only doubted is left out.
-    webhook = load_pipeline(document(top="webhook: {enabled: true, more: 1}"), Path("x.yml")).webhook
-    assert webhook is not None
-    assert webhook.enabled is True
+    anomalies = load_pipeline(document(top="anomalies: [{type: x, more: 1}]"), Path("x.yml")).anomalies
+    assert anomalies is not None
+    assert anomalies[0].type == "x"
 
 
 def test_what_orchestra_says_is_placed():
