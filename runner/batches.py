@@ -23,8 +23,9 @@ def make_batches(lock: LockFile, size: int) -> dict[str, tuple[str, ...]]:
 
 
 def _stem(lock: LockFile) -> str:
-    """Return what no table is called, with its schema or without."""
+    """Return what no table is called: with its schema, without it, or at the destination."""
     taken = {part for name in lock.tables for part in (name, name.partition(".")[2])}
+    taken |= {str(entry.get("destination")) for entry in lock.tables.values()}
     stem = _STEM
     while any(re.fullmatch(rf"{stem}_\d+", name) for name in taken):
         stem += "_batch"

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from runner.document import Document
-from runner.errors import LockDrift
+from runner.document import Document, Path_
+from runner.errors import JobFileError, LockDrift
 from runner.plan import Plan, TablePlan
 
 _SMALL = 10_000
@@ -38,8 +38,23 @@ class LockFile:
 
     @classmethod
     def read(cls, path: Path) -> LockFile | None:
-        """Read the lock beside a job file; None where there is none."""
-        return cls(Document(path).data.get("tables") or {}) if path.exists() else None
+        """Read the lock beside a job file; None where there is none.
+
+        Raises:
+            JobFileError: It is no lock: somebody edited it.
+        """
+        if not path.exists():
+            return None
+        document = Document(path)
+        tables = document.data.get("tables") or {}
+        wrong: list[Path_] = [("tables",)]
+        if isinstance(tables, dict):
+            wrong = [("tables", name) for name, entry in tables.items() if not isinstance(entry, dict)]
+        if wrong:
+            line = document.lines[wrong[0]]
+            message = f"{path}:{line}: {'.'.join(map(str, wrong[0]))} should be a mapping."
+            raise JobFileError(message, guidance="Run: runner plan JOB --lock", line=line)
+        return cls(tables)
 
     @staticmethod
     def path(job: Path) -> Path:

@@ -27,13 +27,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class AlertParameters(_Strict):
+    """What an alert takes besides."""
+
+    priority: int | None = Field(None, ge=1, le=5, description="DATADOG")
+    body: dict[str, Any] | str | None = Field(None, description="WEBHOOK")
+
+
 class AlertDestination(_Strict):
     """Where an alert goes: SLACK and EMAIL take a destination, the others a connection."""
 
     integration: Literal["SLACK", "EMAIL", "PAGER_DUTY", "MICROSOFT_TEAMS", "WEBHOOK", "DATADOG"]
     destination: str | None = Field(None, min_length=1, description="a channel, a member or an address")
     connection_id: Connection | None = None
-    parameters: dict[str, Any] | None = Field(None, description="WEBHOOK: body; DATADOG: priority, 1 to 5")
+    parameters: AlertParameters | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> AlertDestination:

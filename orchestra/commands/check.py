@@ -15,6 +15,9 @@ _WORDS = {
     "differs": "✗ {pipeline} is not what {job} generates; run: runner orchestra generate {job}",
     "missing": "✗ {pipeline} is missing; run: runner orchestra generate {job}",
     "orphan": "✗ {pipeline} was generated from {job}, which is gone; delete it",
+    "foreign": "✗ {pipeline} was not generated, or its first line was changed; move it away and run: "
+    "runner orchestra generate {job}",
+    "twice": "✗ {pipeline} has the name of another pipeline; give {job} a name of its own",
 }
 
 

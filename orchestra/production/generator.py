@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import metadata
 from pathlib import PurePosixPath
 from typing import Any
 
+from orchestra.pipeline import LONGEST_NAME
 from orchestra.production.quality import DIALECTS, Check, CheckedTable, Checks
 from orchestra.production.recipe import Recipe
 from runner.document import nearest
@@ -142,7 +144,7 @@ def _python(recipe: Recipe, name: str, command: str, variables: Mapping[str, str
             **_given(production, "project_dir", "shallow_clone_dirs", "branch"),
         },
         "depends_on": [],
-        "name": name,
+        "name": name[:LONGEST_NAME],
         "configuration": _configuration(production),
         **({"connection": production.connections.python} if production.connections.python else {}),
     }
@@ -194,7 +196,7 @@ def quality_tasks(recipe: Recipe) -> dict[str, Node]:
         return {}
     if kind in _VERIFIED:
         job = _from_project(recipe)
-        return {"verify": _python(recipe, "Compare with the source", f"runner verify '{job}'", {})}
+        return {"verify": _python(recipe, "Compare with the source", f"runner verify {shlex.quote(job)}", {})}
     if kind not in DIALECTS:
         return {}
     dialect = DIALECTS[kind]

@@ -1,8 +1,10 @@
 """Data quality after a load: one query for each kind of check, over all tables, whose rows are what it found.
 
 A test of the platform compares the *number* of rows with its thresholds, error before warning; both are ``> 0`` unless
-they are said (Orchestra docs, "Data quality tests"). So the rows are steps: there are as many as what was found is bad,
-and each names the tables that are that bad. The first step is a warning, the last an error.
+they are said (Orchestra docs, "Data quality tests"; the guides of orchestra-skills for those who come from Airflow or
+Dagster say that it is the first value of the first row). So the rows are steps: there are as many as what was found is
+bad, and each names the tables that are that bad. The first step is a warning, the last an error. The last comes first
+and begins with its number, so that both readings come to the same.
 """
 
 from __future__ import annotations
@@ -147,23 +149,23 @@ class Checks:
         return found
 
     def unique(self, tables: Sequence[CheckedTable]) -> str:
-        """Return the query of tables with a key that several rows have: table_name, twice."""
+        """Return the query of tables with a key that several rows have: twice, table_name."""
         parts = [
-            f"select {literal(one.name)} as table_name, count(*) as twice from "
+            f"select count(*) as twice, {literal(one.name)} as table_name from "
             f"(select 1 as one from {self._rows(one)} group by {self._listed(one.key)} having count(*) > 1) k"
             for one in tables
         ]
-        return f"select table_name, twice from (\n{_union(parts)}\n) found where twice > 0 order by table_name"
+        return f"select twice, table_name from (\n{_union(parts)}\n) found where twice > 0 order by table_name"
 
     def not_null(self, tables: Sequence[CheckedTable]) -> str:
-        """Return the query of tables with rows without a key: table_name, without_key."""
+        """Return the query of tables with rows without a key: without_key, table_name."""
         parts = [
-            f"select {literal(one.name)} as table_name, count(*) as without_key from {self._table(one.name)} "
+            f"select count(*) as without_key, {literal(one.name)} as table_name from {self._table(one.name)} "
             f"where {' or '.join(f'{self._dialect.quoted(name)} is null' for name in one.key)}"
             for one in tables
         ]
         return (
-            f"select table_name, without_key from (\n{_union(parts)}\n) found where without_key > 0 order by table_name"
+            f"select without_key, table_name from (\n{_union(parts)}\n) found where without_key > 0 order by table_name"
         )
 
     def counts(self, tables: Sequence[CheckedTable]) -> str:
@@ -172,18 +174,20 @@ class Checks:
         The newest history row counts the rows of its load, and its fingerprint, where the run made one, those of the
         whole table. More rows than were loaded are the first step, fewer or no record at all the second.
         """
-        first = self._dialect.first("hash")
+        # A word of GoogleSQL's own.
+        hashed = self._dialect.quoted("hash")
         parts = [
             f"select {literal(one.name)} as table_name, count(*) as present from {self._rows(one)}" for one in tables
         ]
         return (
             "with history as (\n"
-            "select table_name, run, mode, row_count, hash, "
+            f"select table_name, run, mode, row_count, {hashed} as fingerprint, "
             "row_number() over (partition by table_name order by seq desc) as nth\n"
             f"from {self._table('_runner_state')}\n"
             "), newest as (\n"
             "select table_name, row_count as at_least, "
-            f"case when hash is not null and mode in ('full', 'incremental') then cast({first} as bigint) "
+            "case when fingerprint is not null and mode in ('full', 'incremental') "
+            f"then cast({self._dialect.first('fingerprint')} as bigint) "
             f"when mode in ('full', 'snapshot') and run not in (\n{self._parts_of_tables()}\n) "
             "then row_count end as exactly\n"
             "from history where nth = 1\n"
@@ -197,7 +201,7 @@ class Checks:
             "select step, case step when 1 then 'other rows than the record of the load' "
             "else 'fewer rows than were loaded, or no record' end as finding, "
             f"{self._dialect.joined('table_name')} as in_tables\n"
-            f"from found join ({_steps(2)}) steps on bad >= step group by step order by step"
+            f"from found join ({_steps(2)}) steps on bad >= step group by step order by step desc"
         )
 
     def freshness(self, tables: Sequence[CheckedTable], steps: int) -> str:
@@ -216,7 +220,7 @@ class Checks:
         return (
             f"with found as (\n{_union(parts)}\n)\n"
             f"select step, {self._dialect.joined('table_name')} as in_tables\n"
-            f"from found join ({_steps(steps)}) steps on behind >= step group by step order by step"
+            f"from found join ({_steps(steps)}) steps on behind >= step group by step order by step desc"
         )
 
     def _parts_of_tables(self) -> str:

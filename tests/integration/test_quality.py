@@ -43,11 +43,16 @@ class Warehouse:
         return self._ask(found[check].sql)
 
     def state(self, check: str) -> str:
-        """Return what the platform makes of the number of rows."""
+        """Return what the platform makes of the number of rows, and of the first value if it should look at that."""
         found = {one.id: one for one in self._checks.all(_TABLES, keys=True, counts=True, error_after=3)}[check]
-        rows = len(self._ask(found.sql))
+        rows = self._ask(found.sql)
         limits = [("FAILED", found.error), ("WARNING", found.warn or found.error)]
-        return next((state for state, limit in limits if rows > int(limit.removeprefix("> "))), "SUCCEEDED")
+        states = {
+            next((state for state, limit in limits if number > int(limit.removeprefix("> "))), "SUCCEEDED")
+            for number in (len(rows), rows[0][0] if rows else 0)
+        }
+        assert len(states) == 1, rows
+        return states.pop()
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
@@ -87,7 +92,7 @@ def test_what_was_loaded_passes_and_what_is_spoiled_is_found(warehouse: Warehous
     assert warehouse("freshness") == [(1, "orders")]
     assert warehouse.state("freshness") == "WARNING"
     warehouse.change("update raw.orders set updated_at = now() - interval '80 hours'")
-    assert [row[0] for row in warehouse("freshness")] == [1, 2, 3]
+    assert [row[0] for row in warehouse("freshness")] == [3, 2, 1]
     assert warehouse.state("freshness") == "FAILED"
 
 
@@ -97,10 +102,10 @@ def test_keys_that_are_there_twice_or_not_at_all(warehouse: Warehouse) -> None:
         warehouse.change(f"drop table raw.{name}")
         warehouse.change(f"alter table raw.copy rename to {name}")
     warehouse.change("insert into raw.orders select 7, 0, now()")
-    assert warehouse("unique_keys") == [("orders", 1)]
+    assert warehouse("unique_keys") == [(1, "orders")]
     assert warehouse.state("unique_keys") == "FAILED"
     warehouse.change("update raw.notes set id = null where id < 3")
-    assert warehouse("keys_not_null") == [("notes", 2)]
+    assert warehouse("keys_not_null") == [(2, "notes")]
     assert warehouse.state("keys_not_null") == "FAILED"
 
 

@@ -467,7 +467,7 @@ def test_what_a_generated_pipeline_asks_of_the_tables(warehouse: Warehouse, cli:
     warehouse.rows("drop table raw.orders")
     warehouse.rows("alter table raw.spoiled rename to raw.orders")
     found = {check.id: warehouse.rows(check.sql) for check in checks}
-    assert found["unique_keys"] == [("orders", 1)]
-    assert found["keys_not_null"] == [("orders", 1)]
+    assert found["unique_keys"] == [(1, "orders")]
+    assert found["keys_not_null"] == [(1, "orders")]
     assert [row[2] for row in found["row_counts"]] == ["orders", "orders"]
     assert [row[1] for row in found["freshness"]] == ["orders"]

@@ -28,6 +28,11 @@ def test_a_table_of_that_name_is_no_batch():
     assert tables_of("small_batch_1", "2", found) == ("s.a", "s.small_1")
 
 
+def test_a_table_that_is_called_so_at_the_destination_is_no_batch():
+    found = LockFile({"s.a": {"small": True}, "s.b": {"small": True}, "s.c": {"destination": "small_1"}})
+    assert list(make_batches(found, 2)) == ["small_batch_1"]
+
+
 def test_a_table_can_still_be_named_by_itself():
     assert tables_of("s.b", "2", lock("s.a", "s.b")) == ("s.b",)
     assert tables_of("small_1", "", lock("s.a", "s.b")) == ("small_1",)

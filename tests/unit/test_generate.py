@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.production.committed import check_pipelines, render, write_pipeline
 from orchestra.production.generator import make_pipeline
+from orchestra.production.quality import DIALECTS, CheckedTable, Checks
 from orchestra.production.recipe import read_recipe
 from runner.batches import make_batches
 from runner.errors import JobFileError, NotYet, UsageError
@@ -200,7 +202,7 @@ def test_what_the_test_job_needs_is_asked_for(tmp_path):
 
 def test_a_destination_without_a_test_job_is_verified_or_left_alone(tmp_path):
     verified = make_pipeline(read_recipe(make_job(tmp_path, {"a.b": None}, kind="duckdb")))["pipeline"]
-    assert verified["quality"]["tasks"]["verify"]["parameters"]["command"] == "runner verify 'orchestra/jobs/shop.yml'"
+    assert verified["quality"]["tasks"]["verify"]["parameters"]["command"] == "runner verify orchestra/jobs/shop.yml"
     path = make_job(tmp_path, {"a.b": None}, kind="filesystem")
     assert list(make_pipeline(read_recipe(path))["pipeline"]) == ["load"]
 
@@ -313,4 +315,122 @@ class TestFiles:
         recipe.pipeline.write_text("version: v1\n")
         with pytest.raises(UsageError, match="was not generated"):
             write_pipeline(recipe, recipe.pipeline)
-        assert [one.state for one in check_pipelines(recipe.root, [])] == ["missing"]
+        assert [one.state for one in check_pipelines(recipe.root, [])] == ["foreign"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: text.replace(b"\n", b"\r\n"),
+            lambda text: text.rstrip(b"\n"),
+        ],
+    )
+    def test_how_lines_end_is_no_change(self, job, change):
+        recipe = read_recipe(job)
+        write_pipeline(recipe, recipe.pipeline)
+        recipe.pipeline.write_bytes(change(recipe.pipeline.read_bytes()))
+        assert [one.state for one in check_pipelines(recipe.root, [])] == ["same"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: b"# mine\n" + text,
+            lambda text: text.replace(b"generate orchestra", b"generate it's orchestra", 1),
+            lambda text: "name: B\u00fccher".encode("latin-1"),
+            lambda text: b"\xef\xbb\xbf" + text,
+        ],
+    )
+    def test_a_first_line_that_was_changed_is_told(self, job, change):
+        recipe = read_recipe(job)
+        write_pipeline(recipe, recipe.pipeline)
+        recipe.pipeline.write_bytes(change(recipe.pipeline.read_bytes()))
+        assert [one.state for one in check_pipelines(recipe.root, [])] == ["foreign"]
+        with pytest.raises(UsageError, match="was not generated"):
+            write_pipeline(recipe, recipe.pipeline)
+
+    def test_a_renamed_job_takes_its_pipeline_along(self, job):
+        write_pipeline(read_recipe(job), read_recipe(job).pipeline)
+        moved = job.with_name("store.yaml")
+        job.rename(moved)
+        LockFile.path(job).rename(LockFile.path(moved))
+        root = read_recipe(moved).root
+        assert {one.job: one.state for one in check_pipelines(root, [])} == {
+            "orchestra/jobs/shop.yml": "orphan",
+            "orchestra/jobs/store.yaml": "missing",
+        }
+
+    def test_two_jobs_take_no_pipeline_from_each_other(self, job, tmp_path):
+        first = read_recipe(job)
+        write_pipeline(first, first.pipeline)
+        other = job.parent / "eu" / "shop.yml"
+        other.parent.mkdir()
+        for one in (job, LockFile.path(job)):
+            (other.parent / one.name).write_text(one.read_text())
+        with pytest.raises(UsageError, match=r"is generated from orchestra/jobs/shop\.yml"):
+            write_pipeline(read_recipe(other), read_recipe(other).pipeline)
+        assert [one.state for one in check_pipelines(first.root, [])] == ["same"]
+        # Elsewhere it may be, and then the name is still that of the other one.
+        write_pipeline(read_recipe(other), first.pipeline.with_name("shop_eu.yml"))
+        assert [one.state for one in check_pipelines(first.root, [])] == ["twice", "twice"]
+        other.write_text(other.read_text().replace("name: shop", "name: shop_eu"))
+        write_pipeline(read_recipe(other), first.pipeline.with_name("shop_eu.yml"))
+        assert [one.state for one in check_pipelines(first.root, [])] == ["same", "same"]
+
+    def test_a_folder_is_no_file(self, job, tmp_path):
+        with pytest.raises(UsageError, match="is a folder"):
+            write_pipeline(read_recipe(job), tmp_path)
+
+
+def test_what_orchestra_refuses_is_not_written(tmp_path):
+    path = make_job(tmp_path, {"a.b": None}, more="  timezone: Europe/Lodon\n")
+    path.write_text(path.read_text().replace("30 5", "99 5"))
+    with pytest.raises(UsageError) as refused:
+        render(read_recipe(path))
+    assert "there is no time zone 'Europe/Lodon'" in refused.value.message
+    assert "minute: 99 is not between 0 and 59" in refused.value.message
+    with pytest.raises(JobFileError, match="priority"):
+        read_recipe(
+            make_job(
+                tmp_path,
+                {"a.b": None},
+                more="  alerts: [{name: A, destinations: [{integration: DATADOG, connection_id: d_12345, "
+                "parameters: {priority: 9}}]}]\n",
+            )
+        )
+
+
+def test_a_table_with_a_long_name_is_named_in_part(tmp_path):
+    name = f"shop.{'x' * 120}"
+    document = yaml.safe_load(render(read_recipe(make_job(tmp_path, {name: None}), style="tasks")))
+    (task,) = document["pipeline"]["wave_1"]["tasks"].values()
+    assert (task["name"], name in task["condition"]) == (name[:100], True)
+
+
+def test_a_batch_takes_no_task_of_a_table(tmp_path):
+    tables = {"a.b": entry("a.b", destination="small_1", small=False), "a.c": None, "a.d": None}
+    recipe = read_recipe(make_job(tmp_path, tables), style="tasks", batch_small=2)
+    assert sorted(moved(make_pipeline(recipe), recipe.lock, 2)) == ["a.b", "a.c", "a.d"]
+
+
+def test_the_job_file_of_a_command_is_quoted(tmp_path):
+    path = make_job(tmp_path, {"a.b": None}, kind="duckdb", stem="o'brien $(x)")
+    recipe = read_recipe(path)
+    command = make_pipeline(recipe)["pipeline"]["quality"]["tasks"]["verify"]["parameters"]["command"]
+    assert shlex.split(command) == ["runner", "verify", "orchestra/jobs/o'brien $(x).yml"]
+    write_pipeline(recipe, recipe.pipeline)
+    assert [one.state for one in check_pipelines(recipe.root, [])] == ["same"]
+
+
+@pytest.mark.parametrize("text", ["tables: [a.b]", "tables: {a.b: }", "tables: {a.b: 1}"])
+def test_a_lock_that_is_none(tmp_path, text):
+    path = make_job(tmp_path, {"a.b": None})
+    LockFile.path(path).write_text(text)
+    with pytest.raises(JobFileError, match=r"shop\.lock\.yml:1: tables.* should be a mapping"):
+        read_recipe(path)
+
+
+def test_no_word_of_a_dialect_stands_bare():
+    checks = Checks(DIALECTS["bigquery"], ["raw"]).all(
+        [CheckedTable("t", "full", ("id",))], keys=True, counts=True, error_after=3
+    )
+    (counts,) = (one.sql for one in checks if one.id == "row_counts")
+    assert re.findall(r"(?<!`)\bhash\b(?!`)", counts) == []
