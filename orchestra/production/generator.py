@@ -169,6 +169,10 @@ def _from_project(recipe: Recipe) -> str:
         UsageError: It is not in the project's folder.
     """
     folder = recipe.production.project_dir
+    parts = PurePosixPath(folder or ".").parts
+    if parts and not (recipe.root / ".git").exists() and recipe.root.parts[-len(parts) :] == parts:
+        # What the job is named from is that folder of the repository already.
+        return recipe.job
     try:
         return str(PurePosixPath(recipe.job).relative_to(folder or "."))
     except ValueError:

@@ -83,7 +83,7 @@ def _unknown(path: Path_, model: type[BaseModel], findings: Findings, *, certain
     hint = near(key, known)
     if key == "tags" and len(path) == 3 and path[0] == "pipeline":
         hint = "A group takes no tags: they belong to its tasks."
-    elif not hint and key in model.model_fields:
+    elif key in model.model_fields and len(path) > 1:
         hint = "It belongs at the top of the file."
     note = findings.error_of_key if certain else findings.warn_of_key
     note(path, f"unknown key {key!r}.", hint or (f"Known here: {', '.join(known)}." if known else ""))

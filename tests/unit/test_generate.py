@@ -156,6 +156,18 @@ def test_other_package_managers(tmp_path, manager, build, command):
     assert json.loads(parameters["environment_variables"])["RUNNER_JOB"] == "jobs/shop.yml"
 
 
+def test_a_project_in_a_folder_of_its_repository(tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "data" / "loads").mkdir(parents=True)
+    path = make_job(tmp_path / "data" / "loads", {"a.b": None}, more="  project_dir: data/loads\n")
+    parameters = make_pipeline(read_recipe(path))["pipeline"]["load"]["tasks"]["table"]["parameters"]
+    assert parameters["project_dir"] == "data/loads"
+    assert json.loads(parameters["environment_variables"])["RUNNER_JOB"] == "orchestra/jobs/shop.yml"
+    path.write_text(path.read_text().replace("data/loads", "data/other"))
+    with pytest.raises(UsageError, match=r"is not in production\.project_dir, 'data/other'"):
+        make_pipeline(read_recipe(path))
+
+
 def test_one_table_that_fails_skips_no_wave_and_waves_that_were_skipped_skip_no_test(job):
     groups = make_pipeline(read_recipe(job, style="tasks"))["pipeline"]
     assert list(groups) == ["wave_1", "wave_2", "wave_3", "quality"]

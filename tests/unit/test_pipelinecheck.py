@@ -194,7 +194,7 @@ ERRORS = [
     ({"top": "trigger_events: [{type: ▶task, pipeline_id: '*'}]"}, "trigger_events.0.type: 'task' is not known."),
     ({"top": "trigger_events: [{type: pipeline, pipeline_id: '*', ▶environment: x}]"}, "unknown key 'environment'."),
     ({"top": "webhook: {enabled: true, ▶secret: x}"}, "unknown key 'secret'. Known here: enabled, run_inputs"),
-    ({"group": "▶configuration: {retries: 1}"}, "unknown key 'configuration'."),
+    ({"group": "▶configuration: {retries: 1}"}, "unknown key 'configuration'. It belongs at the top of the file."),
     ({"group": "matrix: {inputs: {a: [1]}, ▶max_paralel: 1}"}, "unknown key 'max_paralel'. Did you mean 'max_parallel'"),
     ({"task": "tags: [a]\nmeta: ▶x"}, "pipeline.load.tasks.pull.meta should be a mapping, not a text."),
     ({"top": "alerts: [{name: A, statuses: ▶[], destinations: [{integration: PAGER_DUTY}]}]"}, "without statuses nobody"),
