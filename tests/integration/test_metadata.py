@@ -180,9 +180,8 @@ async def test_it_keeps_the_rules_of_the_port(space: Space, table: str, rows: in
 
 def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
     runs = space.history(60, 60)
-    space.workspace.connections = [
-        {"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID", "password": "sesame"}
-    ]
+    connection = space.workspace.connect("SNOWFLAKE", "warehouse")
+    space.workspace.connect("POSTGRES", "shop", password="sesame")
     space.double.fail("status", "task_runs.*page_size=100", status=429, headers={"Retry-After": "0"}, times=2)
     space.double.fail("status", "operations.*page_size=100", status=502)
     space.double.fail("cut", "pipeline_runs.*page_size=100", after=2)
@@ -201,7 +200,7 @@ def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
         ],
         "assets": space.workspace.assets(now),
         "environments": [one.shown(account) for one in space.workspace.environments.values()],
-        "connections": [{"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID"}],
+        "connections": [connection, {**space.workspace.connections[1], "password": None}],
     }
     assert len(shown["task_runs"]) == 120
     for table, items in shown.items():
@@ -368,7 +367,7 @@ async def test_a_status_that_is_not_known_is_left_out(space: Space) -> None:
     goes_on = space.run_at(now - timedelta(days=9), goes_on=True)
 
     async def refuse(asked: Asked) -> None:
-        if "QUEUED" in asked.request.query.get("status", ""):
+        if "CANCELLING" in asked.request.query.get("status", ""):
             raise invalid(["query", "status"], "Input should be another")
 
     space.double.before = refuse

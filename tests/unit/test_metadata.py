@@ -22,6 +22,7 @@ from orchestra.metadata.windows import FIRST, OVERLAP, SPAN, asked, back, ceilin
 from runner.commands.assembly import make_destination
 from runner.errors import SecretMissing, UsageError
 from runner.secrets import redact
+from tests.orchestrareference import REFERENCE
 
 _MOMENTS = st.datetimes(datetime(2020, 2, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 
@@ -67,6 +68,32 @@ def test_halves_end_at_whole_seconds(begin: datetime, span: timedelta) -> None:
         return
     assert begin < middle < begin + span
     assert middle == floor(middle) == ceiling(middle)
+
+
+@pytest.mark.parametrize("name", sorted(RESOURCES))
+def test_every_key_of_the_reference_has_a_column(name: str) -> None:
+    kinds = {"object": "json", "list": "json"}
+    # Four keys of a pipeline are texts that hold JSON.
+    said = {key: kinds.get(kind[:-1], kind[:-1]) for key, kind in REFERENCE[name].items()} | (
+        dict.fromkeys(("schedule", "sensors", "triggerEvents", "webhook"), "json") if name == "pipelines" else {}
+    )
+    resource = RESOURCES[name]
+    columns = {key: column.native for key, column in resource.column_of.items()}
+    assert set(columns) == set(said) - resource.left_out
+    assert {key: "text" if kind == "timestamp" else kind for key, kind in columns.items()} == {
+        key: said[key] for key in columns
+    }
+    assert {key for key in columns if key.endswith("At")} <= {
+        key for key, kind in columns.items() if kind == "timestamp"
+    }
+
+
+def test_the_values_of_an_environment_stay_where_they_are() -> None:
+    run = {"id": "1", "data": {"environment": {"PASSWORD": {"type": "string", "value": "sesame"}}}, "new": 1}
+    assert RESOURCES["pipeline_runs"].row(run, RESOURCES["pipeline_runs"].column_of) == {
+        "id": "1",
+        "other_keys": {"new": 1},
+    }
 
 
 def test_what_fits_no_column_is_kept() -> None:
