@@ -241,6 +241,17 @@ def test_a_broken_file_is_told_without_its_words(folder: Path) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_file_that_may_not_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(folder, _TOML)
+
+    def refuse(path: Path, *_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UsageError, match=r"secrets.toml cannot be read: Permission denied"):
+        dlt_environment(folder)
+
+
 def test_the_destination_is_named_where_there_are_several(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(folder, _TOML)
     monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", "postgresql://me:sesame@host/db")
