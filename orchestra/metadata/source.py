@@ -356,7 +356,8 @@ class MetadataSession(PagedSession):
 
     def _params(self, resource: Resource) -> dict[str, str]:
         superseded = resource.name == "task_runs" and self._config.include_superseded
-        return {"include_superseded": "true"} if superseded else {}
+        order = {"sort_column": resource.order, "sort_direction": "asc"} if resource.order else {}
+        return {**order, **({"include_superseded": "true"} if superseded else {})}
 
     def _newest(self, resource: Resource) -> dict[str, str]:
         """Return the parameters of a window that is not refused for its age."""

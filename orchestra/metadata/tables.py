@@ -48,6 +48,7 @@ class Resource:
         cursor: The column that windows of time are of; None for a list without them.
         unfinished: The statuses that its rows may still leave.
         paged: Whether the list comes in pages.
+        order: What the list is asked to be sorted by, where its own order leaves many rows at the same place.
         left_out: Keys that may hold secrets.
         closed: Whether all other keys are left out: they may hold secrets.
     """
@@ -60,6 +61,7 @@ class Resource:
     cursor: str | None = None
     unfinished: tuple[str, ...] = ()
     paged: bool = True
+    order: str | None = None
     left_out: frozenset[str] = frozenset()
     closed: bool = False
 
@@ -259,6 +261,8 @@ RESOURCES: dict[str, Resource] = {
                 **dict.fromkeys(("freshnessConfig", "meta"), "json"),
             },
             "Tables, views, dashboards that tasks made or read",
+            # By default it is sorted by when an asset was created elsewhere, which is known of few.
+            order="asset_name",
         ),
         Resource(
             "environments",

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
+from pydantic.alias_generators import to_camel
 
 from connectors.testing.double import answer
 from orchestra.testing import refusals
@@ -201,7 +202,9 @@ async def operations(asked: Asked) -> web.StreamResponse:
 
 async def assets(asked: Asked) -> web.StreamResponse:
     """Assets; they have no window."""
-    query = asked.paged({"asset_type", "integration"})
+    query = asked.paged({"asset_type", "integration", "sort_column", "sort_direction"})
+    column = refusals.word_of(query, "sort_column", _ASSET_COLUMNS)
+    direction = refusals.word_of(query, "sort_direction", ("asc", "desc"))
     kinds = refusals.words_of(query, "asset_type", _ASSETS)
     integrations = refusals.word_of(query, "integration")
     found = [
@@ -209,6 +212,11 @@ async def assets(asked: Asked) -> web.StreamResponse:
         for one in asked.workspace.assets(asked.now)
         if (not kinds or one["assetType"] in kinds) and (not integrations or one["integration"] in integrations)
     ]
+    if not column:
+        # The default is a time that few assets have: of those without, each page has its own order.
+        asked.workspace.chance.shuffle(found)
+    else:
+        found.sort(key=lambda one: str(one.get(to_camel(*column)) or ""), reverse=direction != {"asc"})
     head, page = asked.page(found, query)
     return answer({**head, "results": page})
 
@@ -253,6 +261,10 @@ _OPERATIONS = (
 )
 _OPERATION_STATUSES = ("CANCELLED", "FAILED", "REUSED", "SKIPPED", "SUCCEEDED", "UNKNOWN", "WARNING")
 _ASSETS = ("CHART", "DASHBOARD", "DASHBOARD_VIEWS", "DATASET", "QUERIES", "TABLE", "UNKNOWN", "VIEW", "WORKBOOK")
+
+_ASSET_COLUMNS = (
+    *("asset_name", "asset_type", "status", "integration", "created_in_integration", "last_updated_in_integration"),
+)
 
 _TASK = "/pipeline_runs/{run}/task_runs/{task}"
 ROUTES: tuple[Route, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ class Workspace:
         connections: What ``GET /integrations/connections`` lists: ``Workspace.connect`` adds one.
         dbt_state: What ``/state/DBT_CORE`` keeps, by asset.
         federated_credentials: What ``GET /compute_resources/azure/federated_credentials`` answers.
+        chance: What is in no order comes in this one.
         folder: Where files of any repository are read, for imports; None for nowhere.
     """
 
@@ -60,6 +62,7 @@ class Workspace:
         self.sensor_events: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
         self.folder: Path | None = None
+        self.chance = random.Random(1)  # noqa: S311 - nothing is secret
         self.start_after = 1.0
         self.run_for: float | None = None
         self.task_delay = 0.0

@@ -296,6 +296,19 @@ async def test_runs_that_come_between_two_pages_take_no_other_with_them(space: S
     assert sorted(found) == sorted(run.id for run in runs)
 
 
+def test_assets_come_in_an_order_that_stays(space: Space) -> None:
+    assets = [{"name": f"SHOP.T{number:03}"} for number in range(150)]
+    script = Script.model_validate({"otherwise": {"assets": assets}})
+    space.workspace.script = script
+    space.at = datetime.now(UTC) - timedelta(hours=1)
+    space.workspace.start(space.pipeline, {})
+    space.at = None
+    space.job("orchestra.assets:")
+    space.load()
+    assert len(space.rows("assets", "asset_id")) == 150
+    assert space.double.count("/assets") < 6
+
+
 async def test_a_run_that_goes_while_another_comes_is_noticed(space: Space) -> None:
     runs = space.history(2, 150)
     left = [True]
