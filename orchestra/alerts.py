@@ -71,7 +71,7 @@ def destinations(environ: Mapping[str, str]) -> list[Destination]:
         path = url.partition("://")[2].partition("/")[2]
         if len(path) >= 20:
             hide(path)
-        found.append(Destination(name, url, None if name == ANY else name[len(SLACK) + 1 :]))
+        found.append(Destination(name, url, None if name == ANY else name[len(SLACK) + 1 :].upper()))
     return found
 
 
@@ -122,7 +122,9 @@ def _plan(
     alerts: Sequence[Alert], known: Sequence[Destination]
 ) -> tuple[list[tuple[Destination, list[Alert]]], list[str]]:
     """Return who is told what, each thing once, and what nobody is told."""
-    slack = {one.channel: one for one in known if one.channel is not None}
+    # Two names of one address are one place.
+    places_of: dict[str, Destination] = {}
+    slack = {one.channel: places_of.setdefault(one.url, one) for one in known if one.channel is not None}
     general = next((one for one in known if one.channel is None), None)
     told: dict[Destination, dict[Any, Alert]] = {}
     lost: dict[str, None] = {}

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from orchestra.api.models import UNFINISHED, PipelineRun
+from orchestra.api.models import UNFINISHED_RUNS, PipelineRun
 from orchestra.api.transport import LONGEST_WINDOW
 from orchestra.client import OrchestraClient
 
@@ -96,7 +96,9 @@ class RunList:
     async def unfinished(self) -> AsyncGenerator[Runs, None]:
         """Return pages of the runs that are under way, however long; at least one page."""
         now = self._client.clock.now()
-        listed = self._client.runs(time_from=now + _AHEAD - LONGEST_WINDOW, time_to=now + _AHEAD, statuses=UNFINISHED)
+        listed = self._client.runs(
+            time_from=now + _AHEAD - LONGEST_WINDOW, time_to=now + _AHEAD, statuses=UNFINISHED_RUNS
+        )
         async with contextlib.aclosing(listed) as pages:
             async for page in pages:
                 yield Runs(now, tuple(page))

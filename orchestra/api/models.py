@@ -15,20 +15,11 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-# Pipeline runs; an unknown one is taken for unfinished.
-RUN_STATUSES = (
-    "CREATED",
-    "QUEUED",
-    "RUNNING",
-    "SUCCEEDED",
-    "WARNING",
-    "SKIPPED",
-    "FAILED",
-    "CANCELLING",
-    "CANCELLED",
-)
+# An unknown status is taken for unfinished.
 TERMINAL = frozenset({"SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLED"})
-UNFINISHED = tuple(status for status in RUN_STATUSES if status not in TERMINAL)
+# What lists are asked for; a pipeline run is never QUEUED, and to ask for what is not known may be refused.
+UNFINISHED_RUNS = ("CREATED", "RUNNING", "CANCELLING")
+UNFINISHED_TASK_RUNS = ("CREATED", "QUEUED", "RUNNING", "CANCELLING")
 
 
 def _decoded(value: Any) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import anyio
 
 from orchestra.alerts import ANY, SLACK, Alert, destinations, send_alerts
 from orchestra.dbt.results import read_outcomes
@@ -14,6 +17,7 @@ from runner.clock import SystemClock
 from runner.commands.output import Output, run_async
 from runner.errors import RequestRefused, RunnerError, UsageError
 from runner.secrets import environment, redact
+from runner.tasks import task_group
 from runner.units import parse_duration
 
 _PAUSE = 5.0
@@ -57,7 +61,8 @@ def tell_of_dbt(asked: Asked, output: Output) -> int:
         raise
     teller.close()
     if not in_time:
-        print(f"error: {asked.task} is not over after {asked.timeout}.", file=sys.stderr)
+        how = "was not over when this was stopped" if teller.stopped else f"is not over after {asked.timeout}"
+        print(f"error: {asked.task} {how}.", file=sys.stderr)
     return 1 if teller.problems else 0 if in_time else 3
 
 
@@ -102,13 +107,29 @@ async def _tell(asked: Asked, seconds: float, linger: float, teller: _Teller) ->
                     f"{asked.task} has no run_results.json.", guidance="dbt writes it when a command ends."
                 )
             return True
-        over = await tail.follow(seconds) if asked.follow else await tail.look()
+        over = await _followed(tail, seconds, teller) if asked.follow else await tail.look()
         if not over and not tail.status and not asked.follow:
             teller.warn(f"{asked.task} has not run yet; --follow waits for it.")
         if over and tail.status and not tail.structured:
             teller.warn("The log holds no structured line of dbt; set DBT_LOG_FORMAT=json for the task.")
             await tail.artifacts()
         return over or not asked.follow
+
+
+async def _followed(tail: DbtTail, seconds: float, teller: _Teller) -> bool:
+    """Follow a task until it is over, or a signal comes: whoever ends a container waits for half a minute."""
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                teller.stopped = True
+                tail.stop()
+
+    async with task_group() as group:
+        group.start_soon(listen)
+        over = await tail.follow(seconds)
+        group.cancel_scope.cancel()
+    return over
 
 
 def _bytes(path: Path) -> bytes:
@@ -124,6 +145,7 @@ class _Teller:
 
     Attributes:
         problems: What was not delivered.
+        stopped: Whether a signal ended it.
     """
 
     environ: dict[str, str]
@@ -131,6 +153,7 @@ class _Teller:
     output: Output
     alerts: list[Alert] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    stopped: bool = False
 
     async def tell(self, alerts: list[Alert]) -> None:
         self.alerts += alerts

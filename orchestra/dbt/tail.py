@@ -59,6 +59,7 @@ class DbtTail:
     pause: float = 5.0
     linger: float = 60.0
     status: str = ""
+    _following: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _told: set[str] = field(default_factory=set)
     _left: dict[str, bool] = field(default_factory=dict)
     _files: dict[tuple[str, str], _File] = field(default_factory=dict)
@@ -68,15 +69,22 @@ class DbtTail:
         """How many lines were events of dbt."""
         return sum(file.log.structured for file in self._files.values())
 
+    def stop(self) -> None:
+        """Follow no longer; what was read is still told."""
+        self._following.cancel()
+
     async def follow(self, seconds: float) -> bool:
         """Tell of alerts until the task is over and read to its end; return whether that was in time.
+
+        Once.
 
         Raises:
             RunnerError: It cannot be read, and another look cannot help.
         """
         clock = self.client.clock
         failed: float | None = None
-        with anyio.move_on_after(seconds):
+        self._following.deadline = anyio.current_time() + seconds
+        with self._following:
             while True:
                 try:
                     # In a run that was over before this look no attempt can have come after it.

@@ -18,7 +18,7 @@ from runner.secrets import environment, hide, remember
 
 _FILE = Path(".dlt") / "secrets.toml"
 _DESTINATION = re.compile(r"DESTINATION__([A-Z0-9_]+?)__[A-Z0-9_]+")
-_SECRET = re.compile(r"(?i)(pass\w*|pwd|token|secret|key|credentials?)$")
+_SECRET = re.compile(r"(?i)(pass\w*|pwd|token|secret|key|credentials?|connection_string)$")
 
 
 def dlt_environment(folder: Path) -> dict[str, str]:
@@ -28,7 +28,7 @@ def dlt_environment(folder: Path) -> dict[str, str]:
         folder: Where both files are looked for, and above it up to the project's root.
 
     Raises:
-        UsageError: The file is no TOML.
+        UsageError: The file is no TOML, or may not be read.
     """
     found = {**_read(folder), **environment(folder)}
     for name, value in found.items():
@@ -49,6 +49,8 @@ def _read(folder: Path) -> dict[str, str]:
         if file.is_file():
             try:
                 return dict(_flat("", tomllib.loads(file.read_text("utf-8"))))
+            except OSError as error:
+                raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
             except ValueError as error:
                 # Its words could quote a line that holds a secret.
                 where = re.search(r"\(at .*\)", str(error))

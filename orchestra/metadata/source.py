@@ -16,7 +16,6 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.api import Page, PagedSession
-from orchestra.api.models import UNFINISHED
 from orchestra.api.transport import Transport
 from orchestra.api.workspace import Workspace
 from orchestra.metadata.tables import RESOURCES, SCHEMA, Resource
@@ -201,13 +200,15 @@ class MetadataSession(PagedSession):
     async def _with_status(self, resource: Resource, begin: datetime, end: datetime) -> list[Mapping[str, Any]]:
         window = {**self._params(resource), **asked(begin, end)}
         try:
-            return await self._listing.rows(resource.path, {**window, "status": ",".join(UNFINISHED)}, "id") or []
+            return (
+                await self._listing.rows(resource.path, {**window, "status": ",".join(resource.unfinished)}, "id") or []
+            )
         except RequestRefused:
             # Not every version of the API knows every status.
             rows: list[Mapping[str, Any]] = []
             refused: RequestRefused | None = None
             answered = False
-            for status in UNFINISHED:
+            for status in resource.unfinished:
                 try:
                     rows += await self._listing.rows(resource.path, {**window, "status": status}, "id") or []
                     answered = True
@@ -355,7 +356,8 @@ class MetadataSession(PagedSession):
 
     def _params(self, resource: Resource) -> dict[str, str]:
         superseded = resource.name == "task_runs" and self._config.include_superseded
-        return {"include_superseded": "true"} if superseded else {}
+        order = {"sort_column": resource.order, "sort_direction": "asc"} if resource.order else {}
+        return {**order, **({"include_superseded": "true"} if superseded else {})}
 
     def _newest(self, resource: Resource) -> dict[str, str]:
         """Return the parameters of a window that is not refused for its age."""

@@ -2,8 +2,9 @@
 
 Facts: Orchestra docs, API, "List pipeline runs", "List task runs", "List operations", "List assets", "List pipelines",
 "List environments", "List connections" (names of keys). The columns are fixed; what an object holds beyond them, or
-holds in another form than its column, is kept as JSON in ``other_keys``: nothing is lost, and a table's columns change
-with this file alone.
+holds in another form than its column, is kept as JSON in ``other_keys``: a table's columns change with this file alone.
+Left out is what may hold secrets: ``data`` of a run, its definition with the values of its environment, and everything
+of environments and connections that has no column.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic.alias_generators import to_snake
 
 from connectors.http.answers import parse_json
 from connectors.records import json_text
+from orchestra.api.models import UNFINISHED_RUNS, UNFINISHED_TASK_RUNS
 from runner.source import Column, Table
 
 SCHEMA = "orchestra"
@@ -44,9 +46,11 @@ class Resource:
         key: The column that makes a row unique.
         keys: Key of an answer to the kind of its column, but for the key itself, which is text.
         cursor: The column that windows of time are of; None for a list without them.
-        unfinished: Whether its rows have a status that they may still leave.
+        unfinished: The statuses that its rows may still leave.
         paged: Whether the list comes in pages.
-        closed: Whether other keys are left out: they may hold secrets.
+        order: What the list is asked to be sorted by, where its own order leaves many rows at the same place.
+        left_out: Keys that may hold secrets.
+        closed: Whether all other keys are left out: they may hold secrets.
     """
 
     name: str
@@ -55,8 +59,10 @@ class Resource:
     keys: Mapping[str, str]
     comment: str
     cursor: str | None = None
-    unfinished: bool = False
+    unfinished: tuple[str, ...] = ()
     paged: bool = True
+    order: str | None = None
+    left_out: frozenset[str] = frozenset()
     closed: bool = False
 
     @property
@@ -100,7 +106,8 @@ class Resource:
         for key, value in item.items():
             column = columns.get(key)
             if column is None:
-                other[key] = value
+                if key not in self.left_out:
+                    other[key] = value
                 continue
             try:
                 row[column.name] = None if value is None else _fitting(value, column.native)
@@ -184,12 +191,15 @@ RESOURCES: dict[str, Resource] = {
                 **_TIMES,
                 **_RUN,
                 **dict.fromkeys(("branch", "commit"), "text"),
+                "gitLink": "text",
                 "pipelineVersionNumber": "integer",
-                **dict.fromkeys(("triggeredBy", "childPipelineRuns"), "json"),
+                "hasAnomalies": "boolean",
+                **dict.fromkeys(("anomalies", "triggeredBy", "childPipelineRuns"), "json"),
             },
             "Runs of pipelines",
             cursor="created_at",
-            unfinished=True,
+            unfinished=UNFINISHED_RUNS,
+            left_out=frozenset({"data"}),
         ),
         Resource(
             "task_runs",
@@ -197,16 +207,18 @@ RESOURCES: dict[str, Resource] = {
             "id",
             {
                 **dict.fromkeys(("pipelineRunId", "pipelineId", "accountId", "taskId", "taskName"), "text"),
-                **dict.fromkeys(("integration", "integrationJob", "connectionId"), "text"),
+                **dict.fromkeys(("integration", "integrationJob", "connectionId", "computeResourceId"), "text"),
                 **dict.fromkeys(("status", "message", "externalStatus", "externalMessage", "platformLink"), "text"),
                 "numberOfAttempts": "integer",
+                "matrixParent": "boolean",
+                "matrixParentId": "text",
                 **_TIMES,
                 **_RUN,
-                **dict.fromkeys(("taskParameters", "runParameters"), "json"),
+                **dict.fromkeys(("taskParameters", "runParameters", "dependsOn"), "json"),
             },
             "Runs of tasks",
             cursor="created_at",
-            unfinished=True,
+            unfinished=UNFINISHED_TASK_RUNS,
         ),
         Resource(
             "operations",
@@ -221,7 +233,11 @@ RESOURCES: dict[str, Resource] = {
                 **_RUN,
                 "operationDuration": "number",
                 "rowsAffected": "integer",
-                "dependencies": "json",
+                **dict.fromkeys(("cost", "credits", "finalCostAmount", "rawCostAmount"), "number"),
+                **dict.fromkeys(("creditsLabel", "currency", "finalCostCurrency", "rawCostLabel"), "text"),
+                **dict.fromkeys(("rawCostIntegration", "rawCostUnits", "assetExternalId"), "text"),
+                "canRerun": "boolean",
+                **dict.fromkeys(("dependencies", "meta", "tags"), "json"),
             },
             "What tasks did: models, tests, queries",
             cursor="inserted_at",
@@ -230,14 +246,29 @@ RESOURCES: dict[str, Resource] = {
             "assets",
             "assets",
             "assetId",
-            {**dict.fromkeys(("accountId", "assetName", "assetType", "integration"), "text"), **_TIMES},
+            {
+                **dict.fromkeys(("accountId", "assetName", "assetType", "integration", "status"), "text"),
+                **dict.fromkeys(("externalId", "connection", "connectionIntegration", "integrationAssetType"), "text"),
+                **dict.fromkeys(("integrationAccountId", "workspaceId", "workspaceName"), "text"),
+                **dict.fromkeys(("databaseName", "schemaName", "tableName", "description", "owner", "url"), "text"),
+                **_TIMES,
+                **dict.fromkeys(("createdInIntegration", "lastUpdatedInIntegration"), "timestamp"),
+                **dict.fromkeys(("lastViewed", "viewCountFromTimestamp"), "timestamp"),
+                "lastSuccessfulRun": "text",
+                **dict.fromkeys(("rowCount", "bytes", "viewCount", "uniqueViewers"), "integer"),
+                "usagePercentage": "number",
+                **dict.fromkeys(("owners", "upstreamDependencies", "downstreamDependencies"), "json"),
+                **dict.fromkeys(("freshnessConfig", "meta"), "json"),
+            },
             "Tables, views, dashboards that tasks made or read",
+            # By default it is sorted by when an asset was created elsewhere, which is known of few.
+            order="asset_name",
         ),
         Resource(
             "environments",
             "environments",
             "environmentId",
-            {**dict.fromkeys(("accountId", "name"), "text"), "defaultEnv": "boolean", **_TIMES},
+            {**dict.fromkeys(("accountId", "name"), "text"), "defaultEnv": "boolean"},
             "Environments, without their values",
             paged=False,
             closed=True,
@@ -246,7 +277,11 @@ RESOURCES: dict[str, Resource] = {
             "connections",
             "integrations/connections",
             "connectionId",
-            dict.fromkeys(("integration", "authStatus", "name"), "text"),
+            {
+                **dict.fromkeys(("connectionName", "integration", "authStatus"), "text"),
+                "isDefault": "boolean",
+                **_TIMES,
+            },
             "Connections, without what they hold",
             paged=False,
             closed=True,

@@ -117,7 +117,7 @@ class Pipeline(BaseModel):
             "numTasks": len(tasks_of(data)),
             "storageProvider": self.storage.provider,
             "repository": self.storage.repository,
-            "yamlPath": self.storage.yaml_path,
+            "yamlPath": self.storage.yaml_path or "",
             "defaultBranch": self.storage.default_branch,
             "createdAt": stamp(self.created),
             "updatedAt": stamp(self.updated),

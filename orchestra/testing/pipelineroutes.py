@@ -7,7 +7,7 @@ orchestra-mcp (bodies in camel case).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -23,9 +23,9 @@ from orchestra.testing.taskrun import TERMINAL
 _SELECTORS = ("pipeline_id", "alias", "repository", "yaml_path")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TEXT, _FLAG = (str,), (bool,)
+_VERSION: dict[str, tuple[type, ...]] = {"data": (dict, str), "published": _FLAG}
 _KEPT: dict[str, tuple[type, ...]] = {
-    "data": (dict, str),
-    "published": _FLAG,
+    **_VERSION,
     "storage_provider": _TEXT,
     "alias": _TEXT,
     "default_branch": _TEXT,
@@ -61,7 +61,7 @@ async def listed(asked: Asked) -> web.StreamResponse:
 async def one(asked: Asked) -> web.StreamResponse:
     """One pipeline, by a selector."""
     found, _ = _selected(asked)
-    return _shown(asked, found)
+    return answer(_shown(asked, found))
 
 
 async def data(asked: Asked) -> web.StreamResponse:
@@ -71,6 +71,7 @@ async def data(asked: Asked) -> web.StreamResponse:
     if form == "yaml":
         return answer(text, headers={"Content-Type": "application/yaml"})
     forms: Mapping[str, Any] = {
+        "model": schema.canonical(document),
         "text": text,
         "yaml_key": {"yaml": text},
         "data": {"data": document},
@@ -87,22 +88,20 @@ async def created(asked: Asked) -> web.StreamResponse:
     text = _checked(body)
     storage = _storage(body)
     made = asked.workspace.add(
-        _free_alias(asked, body.get("alias")),
-        text,
-        published=storage.git or body.get("published", False),
-        storage=storage,
+        _free_alias(asked, body.get("alias")), text, published=storage.git or body["published"], storage=storage
     )
-    return _shown(asked, made, 201)
+    return _changed(asked, made, text, 201)
 
 
 async def updated(asked: Asked) -> web.StreamResponse:
-    """A new version, by a selector in the body."""
-    asked.query()
-    body = await _body(asked, {**_KEPT, "pipeline_id": _TEXT})
-    named = [name for name in ("pipeline_id", "alias") if name in body]
+    """A new version, by a selector in the body, or an alias in the query."""
+    query = asked.query({"alias"})
+    known = {**_VERSION, "alias": _TEXT, "pipeline_id": _TEXT}
+    body = await _body(asked, {**known, "storage_provider": _TEXT} if asked.readings.stored_updates else known)
+    named = body.get("pipeline_id") or body.get("alias") or query.get("alias")
     if not named:
         raise Refusal(400, "Give pipeline_id or alias")
-    found = asked.workspace.find(body[named[0]])
+    found = asked.workspace.find(named)
     if found is None:
         raise Refusal(404, "Pipeline not found")
     return _update(asked, found, body)
@@ -111,15 +110,16 @@ async def updated(asked: Asked) -> web.StreamResponse:
 async def updated_by_alias(asked: Asked) -> web.StreamResponse:
     """A new version; this path takes nothing but the definition."""
     asked.query()
-    return _update(asked, asked.pipeline(), await _body(asked, {"data": (dict, str), "published": _FLAG}))
+    return _update(asked, asked.pipeline(), await _body(asked, _VERSION))
 
 
 def _update(asked: Asked, pipeline: Pipeline, body: dict[str, Any]) -> web.Response:
     if pipeline.storage.git or body.get("storage_provider", "ORCHESTRA") != "ORCHESTRA":
         raise Refusal(400, "The definition of a git-backed pipeline is changed in its repository")
-    pipeline.add(_checked(body), asked.now, publish=body.get("published", False))
+    text = _checked(body)
+    pipeline.add(text, asked.now, publish=body["published"])
     asked.workspace.keep(pipeline)
-    return _shown(asked, pipeline)
+    return _changed(asked, pipeline, text)
 
 
 async def deleted(asked: Asked) -> web.StreamResponse:
@@ -135,7 +135,7 @@ async def imported(asked: Asked) -> web.StreamResponse:
     """A pipeline whose definition lives in git, read from there."""
     asked.query()
     known = dict.fromkeys(("repository", "storage_provider", "default_branch", "yaml_path"), _TEXT)
-    body = refusals.fields_of(await asked.object(), {**known, "alias": _TEXT, "working_branch": _TEXT}, known)
+    body = await _body(asked, {**known, "alias": _TEXT, "working_branch": _TEXT}, known)
     storage = _storage(body)
     if not storage.git:
         raise invalid(["body", "storage_provider"], f"Input should be {' or '.join(PROVIDERS[1:])}", "enum")
@@ -145,20 +145,20 @@ async def imported(asked: Asked) -> web.StreamResponse:
         raise Refusal(400, f"{body['yaml_path']} cannot be read from {body['repository']}")
     text = _checked({"data": path.read_text("utf-8")})
     made = asked.workspace.add(_free_alias(asked, body.get("alias")), text, storage=storage)
-    return _shown(asked, made, 201, more={"data": text})
+    return _changed(asked, made, text, 201)
 
 
 async def stored(asked: Asked) -> web.StreamResponse:
     """A pipeline moves into git."""
     found, _ = _selected(asked, ("pipeline_id", "alias"))
     known = dict.fromkeys(("path", "repository", "storage_provider", "default_branch"), _TEXT)
-    body = refusals.fields_of(await asked.object(), {**known, "working_branch": _TEXT}, known)
+    body = await _body(asked, {**known, "working_branch": _TEXT}, known)
     storage = _storage({**body, "yaml_path": body["path"]})
     if not storage.git:
         raise invalid(["body", "storage_provider"], f"Input should be {' or '.join(PROVIDERS[1:])}", "enum")
     found.storage, found.updated = storage, asked.now
     asked.workspace.keep(found)
-    return web.Response(status=204)
+    return _changed(asked, found, found.yaml)
 
 
 async def checked(request: web.Request) -> web.Response:
@@ -205,8 +205,7 @@ async def started(asked: Asked) -> web.StreamResponse:
         wanted = downstream(definition, wanted)
     inputs = refusals.inputs_of(definition.get("inputs") or {}, given)
     run = workspace.start(pipeline, inputs, body, trigger, definition=text, wanted=wanted)
-    said = {"id": run.id, "pipelineRunId": run.id, "message": "Pipeline run started"}
-    return answer({**said, "createdAt": run.created.isoformat()}, status=201)
+    return answer({"id": run.id, "pipelineRunId": run.id, "message": "Pipeline run started"})
 
 
 def _failed(asked: Asked, pipeline: Pipeline) -> tuple[list[str], dict[str, Any]]:
@@ -246,15 +245,17 @@ def _selected(asked: Asked, selectors: tuple[str, ...] = _SELECTORS) -> tuple[Pi
     raise Refusal(404, "Pipeline not found")
 
 
-async def _body(asked: Asked, known: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    """Return the body of a create or an update, in snake case: two spellings are in use."""
+async def _body(
+    asked: Asked, known: Mapping[str, tuple[type, ...]], needed: Collection[str] = ("data", "published")
+) -> dict[str, Any]:
+    """Return the body of a change, in snake case: the reference has camel case, orchestra-cli sends this one."""
     said = await asked.object()
     for name in said:
         if _CAMEL.get(name) in said:
             raise invalid(["body", name], "Input should be given once")
         if _CAMEL.get(name, name) not in known:
             raise invalid(["body", name], "Extra inputs are not permitted", "extra_forbidden")
-    return refusals.fields_of({_CAMEL.get(name, name): value for name, value in said.items()}, known, ("data",))
+    return refusals.fields_of({_CAMEL.get(name, name): value for name, value in said.items()}, known, needed)
 
 
 def _checked(body: Mapping[str, Any]) -> str:
@@ -295,9 +296,14 @@ def _free_alias(asked: Asked, alias: str | None) -> str | None:
     return alias
 
 
-def _shown(asked: Asked, pipeline: Pipeline, status: int = 200, more: Mapping[str, Any] | None = None) -> web.Response:
-    latest = asked.workspace.latest_runs(asked.now).get(pipeline.id)
-    return answer({**pipeline.shown(latest), **(more or {})}, status=status)
+def _shown(asked: Asked, pipeline: Pipeline) -> dict[str, Any]:
+    return pipeline.shown(asked.workspace.latest_runs(asked.now).get(pipeline.id))
+
+
+def _changed(asked: Asked, pipeline: Pipeline, text: str, status: int = 200) -> web.Response:
+    """Return what a change answers: the pipeline, and its definition with its keys in camel case."""
+    more = {"data": schema.canonical(read(text)), "currentVersionNumber": len(pipeline.versions)}
+    return answer({**_shown(asked, pipeline), **more}, status=status)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -15,7 +15,8 @@ from uuid import UUID
 from aiohttp import web
 
 from connectors.testing.double import answer
-from orchestra.testing.taskrun import STATUSES
+from orchestra.testing.environment import KINDS
+from orchestra.testing.taskrun import RUN_STATUSES
 
 _WEEK = timedelta(days=7)
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -37,6 +38,7 @@ _START: dict[str, tuple[type, ...]] = {
     "continueDownstreamRun": (bool,),
     "retryFromFailed": (bool,),
     "ciRunId": (str,),
+    "data": (list,),
 }
 # Kind of event: the keys that it needs, and those that it may have.
 _EVENTS: dict[str, tuple[set[str], set[str]]] = {
@@ -77,18 +79,22 @@ def query_of(request: web.Request, known: Collection[str]) -> dict[str, str]:
     return dict(request.query)
 
 
-def page_of(query: Mapping[str, str], size: str = "page_size") -> tuple[int, int]:
-    """Return which page, and how many there are on one; the second parameter has had two names."""
+def page_of(query: Mapping[str, str], size: str, default: int, most: int) -> tuple[int, int]:
+    """Return which page, and how many there are on one.
+
+    Args:
+        size: How the second parameter is called: it has had two names.
+    """
     found = []
-    for name, default, most in (("page", 1, 2**31), (size, 50, 100)):
+    for name, usual, largest in (("page", 1, 2**31), (size, default, most)):
         try:
-            value = int(query.get(name, default))
+            value = int(query.get(name, usual))
         except ValueError:
             raise invalid(["query", name], "Input should be a valid integer", "int_parsing") from None
         if value < 1:
             raise invalid(["query", name], "Input should be greater than or equal to 1", "greater_than_equal")
-        if value > most:
-            raise invalid(["query", name], f"Input should be less than or equal to {most}", "less_than_equal")
+        if value > largest:
+            raise invalid(["query", name], f"Input should be less than or equal to {largest}", "less_than_equal")
         found.append(value)
     return found[0], found[1]
 
@@ -116,9 +122,9 @@ def window_of(query: Mapping[str, str], now: datetime, default: timedelta) -> tu
     return ends[0], ends[1]
 
 
-def statuses_of(query: Mapping[str, str]) -> set[str]:
+def statuses_of(query: Mapping[str, str], known: Sequence[str] = RUN_STATUSES) -> set[str]:
     """Return the statuses that are asked for; empty for all."""
-    return words_of(query, "status", STATUSES)
+    return words_of(query, "status", known)
 
 
 def words_of(query: Mapping[str, str], name: str, known: Sequence[str] | None = None) -> set[str]:
@@ -128,6 +134,14 @@ def words_of(query: Mapping[str, str], name: str, known: Sequence[str] | None = 
         known: What they can be; None for anything.
     """
     asked = {part for part in query.get(name, "").split(",") if part}
+    if known is not None and not asked <= set(known):
+        raise invalid(["query", name], f"Input should be {' or '.join(map(repr, known))}", "enum")
+    return asked
+
+
+def word_of(query: Mapping[str, str], name: str, known: Sequence[str] | None = None) -> set[str]:
+    """Return the one word that is asked for, as ``words_of``: commas part nothing here."""
+    asked = {query[name]} if query.get(name) else set()
     if known is not None and not asked <= set(known):
         raise invalid(["query", name], f"Input should be {' or '.join(map(repr, known))}", "enum")
     return asked
@@ -177,7 +191,7 @@ def start_of(body: bytes, content_type: str) -> dict[str, Any]:
     data = object_of(body, content_type)
     fields_of(data, _START)
     for name, one in (data.get("environmentOverrides") or {}).items():
-        if not isinstance(one, dict) or set(one) != {"type", "value"} or one["type"] not in ("string", "int", "bool"):
+        if not isinstance(one, dict) or set(one) != {"type", "value"} or one["type"] not in KINDS:
             raise invalid(["body", "environmentOverrides", name], "Input should have a type and a value")
     if any(not isinstance(task, str) for task in data.get("taskIds") or ()):
         raise invalid(["body", "taskIds", 0], "Input should be a valid string", "string_type")

@@ -21,12 +21,16 @@ class Readings:
     """Where what is written about the API differs: which reading the double follows.
 
     Attributes:
-        form: How the definition of a pipeline is answered: yaml, text (JSON), data, content, yaml_key, or document.
+        form: How the definition of a pipeline is answered: model (the reference: JSON, keys in camel case), yaml, text
+            (JSON), data, content, yaml_key, or document.
         bare: Whether the task runs of a run come as a list without a page.
         size: How the size of a page is called: page_size, or per_page.
-        data_paths: Under which paths the definition is: pipeline/data (orchestra-cli 0.5.2), pipelines/data (the README
-            of Orchestra's MCP server).
+        data_paths: Under which paths the definition is: pipelines/data (the reference), pipeline/data (orchestra-cli
+            0.5.2).
         single: Whether one run, and one task run, can be read by its id, however old.
+        brief: Whether /status answers six keys of a run (the README of Orchestra's MCP server), or all (its reference).
+        stored_updates: Whether the update of a pipeline may say where it is stored, as orchestra-cli 0.5.2 does; the
+            reference has no such key.
         keys_delete: Whether an API key may delete pipelines; otherwise only a login.
         output_names: Which names of outputs are taken; a regular expression.
     """
@@ -36,6 +40,8 @@ class Readings:
     size: str = "page_size"
     data_paths: Collection[str] = ("pipeline/data",)
     single: bool = True
+    brief: bool = False
+    stored_updates: bool = True
     keys_delete: bool = True
     output_names: str = r"[A-Za-z_-]+"
 
@@ -62,9 +68,11 @@ class Asked:
         """Return the query, which may have these parameters and those of pages."""
         return self.query({*known, "page", self.readings.size})
 
-    def page(self, found: list[Any], query: Mapping[str, str]) -> tuple[dict[str, Any], list[Any]]:
+    def page(
+        self, found: list[Any], query: Mapping[str, str], *, default: int = 50, most: int = 100
+    ) -> tuple[dict[str, Any], list[Any]]:
         """Return a page without its results, and what is on it."""
-        page, size = refusals.page_of(query, self.readings.size)
+        page, size = refusals.page_of(query, self.readings.size, default, most)
         head = {"page": page, "pageSize": size, "total": len(found)}
         return head, found[(page - 1) * size : page * size]
 

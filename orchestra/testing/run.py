@@ -91,7 +91,7 @@ class Run(BaseModel):
             "runStatus": status,
             "triggeredBy": [{"triggerType": self.trigger}],
             "childPipelineRuns": [],
-            "message": said if over else None,
+            "message": (said if over else None) or "",
             "createdAt": stamp(self.created),
             "updatedAt": stamp(max(one for one in moments if one is not None and one <= max(now, self.created))),
             "startedAt": stamp(self.begins) if now >= self.begins else None,
@@ -99,6 +99,10 @@ class Run(BaseModel):
             "branch": self.body.get("branch"),
             "commit": self.body.get("commit"),
             "pipelineVersionNumber": self.version,
+            "hasAnomalies": None,
+            "anomalies": None,
+            "gitLink": None,
+            "data": None,
         }
 
     def task_runs(self, now: datetime, *, superseded: bool = False) -> list[TaskRun]:
@@ -184,6 +188,7 @@ class Run(BaseModel):
             integration=node.get("integration") or "PYTHON",
             job=node.get("integration_job") or "PYTHON_EXECUTE_SCRIPT",
             connection=node.get("connection"),
+            depends_on=list(node.get("depends_on") or ()),
         )
 
     def _lay_next(self) -> bool:

@@ -1,7 +1,7 @@
 """What the API answers about runs, the runs of their tasks, logs and artifacts.
 
-Facts: Orchestra docs, API, "List pipeline runs", "List task runs" (windows of at most 7 days; task runs of the last 24
-hours by default); orchestra-cli 0.5.2 (logs by Range, X-File-Status).
+Facts: Orchestra docs, API, "List pipeline runs", "List task runs" (windows of at most 7 days), "List task runs for
+a pipeline run" (at most 50 a page), "Cancel a pipeline run" (204); orchestra-cli 0.5.2 (logs by Range, X-File-Status).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
+from pydantic.alias_generators import to_camel
 
 from connectors.testing.double import answer
 from orchestra.testing import refusals
 from orchestra.testing.refusals import Refusal, invalid
 from orchestra.testing.request import Asked, Route
 from orchestra.testing.run import Run
-from orchestra.testing.taskrun import TERMINAL, TaskRun
+from orchestra.testing.taskrun import STATUSES, TERMINAL, TaskRun
 
 _WINDOW = {"time_from", "time_to", "status", "pipeline_ids"}
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -59,7 +60,7 @@ async def status(asked: Asked) -> web.StreamResponse:
     """How one run is doing, however old it is."""
     asked.query()
     shown = asked.run().shown(asked.now, asked.workspace.account)
-    keys = ("id", "pipelineId", "pipelineName", "runStatus", "message", "createdAt")
+    keys = ("id", "pipelineId", "pipelineName", "runStatus", "message", "createdAt") if asked.readings.brief else shown
     return answer({key: shown[key] for key in keys})
 
 
@@ -77,7 +78,7 @@ async def cancelled(asked: Asked) -> web.StreamResponse:
     elif run.cancelling is None:
         run.cancel(now, workspace.cancel_for)
     workspace.keep(run)
-    return answer({"message": "Pipeline run is being cancelled"})
+    return web.Response(status=204)
 
 
 async def tasks_of(asked: Asked) -> web.StreamResponse:
@@ -85,7 +86,7 @@ async def tasks_of(asked: Asked) -> web.StreamResponse:
     query = asked.paged()
     run, account = asked.run(), asked.workspace.account
     found = run.task_runs(asked.now)
-    head, page = asked.page(found, query)
+    head, page = asked.page(found, query, default=10, most=50)
     shown = [task.shown(asked.now, run.given(account)) for task in (found if asked.readings.bare else page)]
     return answer(shown if asked.readings.bare else {**head, "results": shown})
 
@@ -95,8 +96,8 @@ async def tasks(asked: Asked) -> web.StreamResponse:
     known = {"integration", "task_run_ids", "include_superseded", "pipeline_run_ids"}
     query = asked.paged(_WINDOW | known)
     now = asked.now
-    begin, end = refusals.window_of(query, now, timedelta(days=1))
-    statuses = refusals.statuses_of(query)
+    begin, end = refusals.window_of(query, now, timedelta(days=7))
+    statuses = refusals.statuses_of(query, STATUSES)
     pipelines, wanted = refusals.ids_of(query, "pipeline_ids"), refusals.ids_of(query, "task_run_ids")
     integrations = refusals.words_of(query, "integration")
     superseded = refusals.flag_of(query, "include_superseded")
@@ -130,7 +131,9 @@ async def task(asked: Asked) -> web.StreamResponse:
 async def logs(asked: Asked) -> web.StreamResponse:
     """The names of the log files of a task run and of the attempts before it."""
     asked.query()
-    return answer({"filenames": sorted(_logs(asked))})
+    found = sorted(_logs(asked))
+    files = {name: {"attemptNumber": int(name.partition("/")[0]), "displayName": None} for name in found}
+    return answer({"filenames": found, "files": files})
 
 
 async def log(asked: Asked) -> web.StreamResponse:
@@ -171,10 +174,10 @@ async def operations(asked: Asked) -> web.StreamResponse:
     now = asked.now
     begin, end = refusals.window_of(query, now, timedelta(days=7))
     kinds = refusals.words_of(query, "operation_type", _OPERATIONS)
-    statuses = refusals.words_of(query, "status", _OPERATION_STATUSES)
-    integrations = refusals.words_of(query, "integration")
-    externals = refusals.words_of(query, "external_id")
-    wanted = refusals.ids_of(query, "task_run_id")
+    statuses = refusals.word_of(query, "status", _OPERATION_STATUSES)
+    integrations = refusals.word_of(query, "integration")
+    externals = refusals.word_of(query, "external_id")
+    wanted = {refusals.uuid_of(one, ["query", "task_run_id"]) for one in refusals.word_of(query, "task_run_id")}
     found = [
         (task, number, run)
         for run in asked.workspace.runs.values()
@@ -199,14 +202,21 @@ async def operations(asked: Asked) -> web.StreamResponse:
 
 async def assets(asked: Asked) -> web.StreamResponse:
     """Assets; they have no window."""
-    query = asked.paged({"asset_type", "integration"})
+    query = asked.paged({"asset_type", "integration", "sort_column", "sort_direction"})
+    column = refusals.word_of(query, "sort_column", _ASSET_COLUMNS)
+    direction = refusals.word_of(query, "sort_direction", ("asc", "desc"))
     kinds = refusals.words_of(query, "asset_type", _ASSETS)
-    integrations = refusals.words_of(query, "integration")
+    integrations = refusals.word_of(query, "integration")
     found = [
         one
         for one in asked.workspace.assets(asked.now)
         if (not kinds or one["assetType"] in kinds) and (not integrations or one["integration"] in integrations)
     ]
+    if not column:
+        # The default is a time that few assets have: of those without, each page has its own order.
+        asked.workspace.chance.shuffle(found)
+    else:
+        found.sort(key=lambda one: str(one.get(to_camel(*column)) or ""), reverse=direction != {"asc"})
     head, page = asked.page(found, query)
     return answer({**head, "results": page})
 
@@ -249,8 +259,12 @@ _OPERATIONS = (
     *("AGGREGATION", "ANALYSIS", "DEPLOY", "INGESTION", "ITERATOR", "MATERIALISATION", "OPERATION", "QUERY", "REFRESH"),
     *("REVERSE_ETL", "SEED", "SNAPSHOT", "SOURCE", "TEST", "TEST_GROUP", "TRIGGER", "UNKNOWN"),
 )
-_OPERATION_STATUSES = ("SUCCEEDED", "FAILED", "SKIPPED", "UNKNOWN", "WARNING", "CANCELLED")
-_ASSETS = ("DASHBOARD", "DASHBOARD_VIEWS", "DATASET", "QUERIES", "TABLE", "UNKNOWN", "VIEW", "WORKBOOK")
+_OPERATION_STATUSES = ("CANCELLED", "FAILED", "REUSED", "SKIPPED", "SUCCEEDED", "UNKNOWN", "WARNING")
+_ASSETS = ("CHART", "DASHBOARD", "DASHBOARD_VIEWS", "DATASET", "QUERIES", "TABLE", "UNKNOWN", "VIEW", "WORKBOOK")
+
+_ASSET_COLUMNS = (
+    *("asset_name", "asset_type", "status", "integration", "created_in_integration", "last_updated_in_integration"),
+)
 
 _TASK = "/pipeline_runs/{run}/task_runs/{task}"
 ROUTES: tuple[Route, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,9 +39,10 @@ class Workspace:
         cancel_for: Seconds in which a run is CANCELLING; None until it is forced.
         force_after: Seconds of CANCELLING after which it can be forced.
         starts: Bodies of the starts that were accepted, in order.
-        connections: What ``GET /integrations/connections`` lists.
+        connections: What ``GET /integrations/connections`` lists: ``Workspace.connect`` adds one.
         dbt_state: What ``/state/DBT_CORE`` keeps, by asset.
-        federated_credentials: What ``GET /compute_resources/azure/federated_credentials`` lists.
+        federated_credentials: What ``GET /compute_resources/azure/federated_credentials`` answers.
+        chance: What is in no order comes in this one.
         folder: Where files of any repository are read, for imports; None for nowhere.
     """
 
@@ -53,10 +55,14 @@ class Workspace:
         self.environments: dict[str, Environment] = {}
         self.connections: list[dict[str, Any]] = []
         self.dbt_state: dict[str, dict[str, Any]] = {}
-        self.federated_credentials: list[dict[str, Any]] = []
+        self.federated_credentials = {
+            "subjectId": f"workspace:{self.account}",
+            "audience": "api://AzureADTokenExchange",
+        }
         self.sensor_events: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
         self.folder: Path | None = None
+        self.chance = random.Random(1)  # noqa: S311 - nothing is secret
         self.start_after = 1.0
         self.run_for: float | None = None
         self.task_delay = 0.0
@@ -121,6 +127,23 @@ class Workspace:
         self.keep(made)
         return made
 
+    def connect(self, integration: str, name: str, *, status: str = "SUCCEEDED", **more: Any) -> dict[str, Any]:
+        """Add a connection; its id is the name with five digits behind it."""
+        now = stamp(self.now())
+        same = [one for one in self.connections if one["integration"] == integration]
+        made = {
+            "integration": integration,
+            "authStatus": status,
+            "connectionId": f"{name}_{10_000 + len(self.connections)}",
+            "connectionName": name,
+            "isDefault": not same,
+            "createdAt": now,
+            "updatedAt": now,
+            **more,
+        }
+        self.connections.append(made)
+        return made
+
     def find_environment(self, name: str | None) -> Environment | None:
         """Return an environment by name or id, or the default."""
         every = self.environments.values()
@@ -166,6 +189,9 @@ class Workspace:
                 "integration": integration,
                 "assetName": name,
                 "assetType": kind,
+                "integrationAccountId": integration.lower(),
+                "externalId": name,
+                "status": "UNKNOWN",
                 "createdAt": stamp(first),
                 "updatedAt": stamp(last),
             }

@@ -16,9 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestra.testing.pipeline import stamp
 from orchestra.testing.script import OperationScript, TaskScript
 
+RUN_STATUSES = ("CREATED", "RUNNING", "SUCCEEDED", "WARNING", "FAILED", "SKIPPED", "CANCELLING", "CANCELLED")
 STATUSES = ("CREATED", "QUEUED", "RUNNING", "SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLING", "CANCELLED")
 TERMINAL = frozenset({"SUCCEEDED", "WARNING", "SKIPPED", "FAILED", "CANCELLED"})
 _SET_OUTPUTS = ("PYTHON", "HTTP")
+_OF_COSTS = (
+    *("cost", "credits", "creditsLabel", "currency", "finalCostAmount", "finalCostCurrency", "rawCostAmount"),
+    *("rawCostIntegration", "rawCostLabel", "rawCostUnits"),
+)
 _UNSCRIPTED = TaskScript()
 
 
@@ -68,6 +73,7 @@ class TaskRun(BaseModel):
     script: TaskScript = _UNSCRIPTED
     outputs: dict[str, Any] = Field(default_factory=dict)
     logs: dict[str, str] = Field(default_factory=dict)
+    depends_on: list[str] = Field(default_factory=list)
 
     def status(self, now: datetime) -> str:
         """Return how it is doing."""
@@ -109,11 +115,15 @@ class TaskRun(BaseModel):
             "taskParameters": self.parameters,
             "runParameters": {},
             "connectionId": self.connection,
+            "computeResourceId": None,
             "numberOfAttempts": self.attempt,
+            "matrixParent": False,
+            "matrixParentId": None,
             "createdAt": stamp(self.created),
             "updatedAt": stamp(max(one for one in moments if one is not None and one <= now)),
             "startedAt": stamp(self.starts) if self.starts is not None and now >= self.starts else None,
             "completedAt": stamp(self.ends) if over else None,
+            "dependsOn": self.depends_on,
         }
 
     def log_files(self, now: datetime) -> dict[str, tuple[bytes, str]]:
@@ -174,4 +184,9 @@ class TaskRun(BaseModel):
             "dependencies": one.dependencies,
             "operationDuration": round((ends - begins).total_seconds(), 3),
             "rowsAffected": one.rows,
+            **dict.fromkeys(_OF_COSTS),
+            "assetExternalId": None,
+            "meta": None,
+            "tags": None,
+            "canRerun": None,
         }

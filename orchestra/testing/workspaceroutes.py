@@ -22,6 +22,7 @@ _VALUES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "integration_credential": (str,),
 }
+_AUTH_STATUSES = ("INITIATED", "VALIDATING", "FAILED", "SUCCEEDED", "DEPRECATED")
 
 
 async def environments(asked: Asked) -> web.StreamResponse:
@@ -39,7 +40,7 @@ async def environment(asked: Asked) -> web.StreamResponse:
 async def environment_created(asked: Asked) -> web.StreamResponse:
     """An environment more."""
     asked.query()
-    body = refusals.fields_of(await asked.object(), {"name": (str,), "values": (dict,)}, ("name",))
+    body = refusals.fields_of(await asked.object(), {"name": (str,), "values": (dict,)}, ("name", "values"))
     _free(asked, body["name"])
     made = asked.workspace.environment(body["name"], _values(body.get("values") or {}))
     return answer(made.shown_alone(asked.workspace.account), status=201)
@@ -50,7 +51,7 @@ async def environment_changed(asked: Asked) -> web.StreamResponse:
     asked.query()
     found, workspace = _found(asked), asked.workspace
     known: dict[str, tuple[type, ...]] = {"name": (str,), "values": (dict,), "defaultEnv": (bool,)}
-    body = refusals.fields_of(await asked.object(), known)
+    body = refusals.fields_of(await asked.object(), known, known)
     values = _values(body["values"]) if "values" in body else found.values
     if body.get("name", found.name) != found.name:
         _free(asked, body["name"])
@@ -79,6 +80,7 @@ async def environment_deleted(asked: Asked) -> web.StreamResponse:
 async def connections(asked: Asked) -> web.StreamResponse:
     """Connections of the workspace."""
     query = asked.query({"integration", "authStatus"})
+    refusals.word_of(query, "authStatus", _AUTH_STATUSES)
     found = [one for one in asked.workspace.connections if all(one.get(name) == value for name, value in query.items())]
     return answer(found)
 
@@ -96,7 +98,7 @@ async def dbt_state_changed(asked: Asked) -> web.StreamResponse:
     for asset, one in body["state"].items():
         if not isinstance(one, dict):
             raise invalid(["body", "state", asset], "Input should be a valid dictionary", "dict_type")
-        for name in ("last_updated", "checksum", "sources"):
+        for name in ("last_updated", "checksum"):
             if name not in one:
                 raise invalid(["body", "state", asset, name], "Field required", "missing")
     asked.workspace.dbt_state |= body["state"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,10 +39,18 @@ pipeline:
 
 
 class Hook(Double):
-    """Takes every message."""
+    """Takes every message, and answers after some seconds."""
+
+    held = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
 
     def routes(self) -> Iterable[web.RouteDef]:
         async def take(_: web.Request) -> web.Response:
+            self.asked.set()
+            await asyncio.sleep(self.held)
             return web.Response(text="ok")
 
         return [web.post("/{place}/{secret}", take)]
@@ -107,6 +119,21 @@ def test_live_over_two_attempts(cli: Cli, double: OrchestraDouble, hook: Hook) -
     assert len(hook.titles(GENERAL)) == 5
     assert all(f"/pipeline-runs/{run}/lineage" in one["url"] for one in told)
     assert hook.url not in said.out + said.err
+
+
+def test_a_command_that_is_stopped_tells_what_it_knows(project: Project, double: OrchestraDouble, hook: Hook) -> None:
+    # As Orchestra ends a task: the message that is under way arrives, and the answer to it is waited for.
+    hook.held = 0.5
+    run = start(double, attempts=[{"seconds": 60.0}], log={"dbt run": lines("run.jsonl")})
+    process = project.start("orchestra", "alerts", "dbt", "--run", run, "--follow", "--json")
+    assert hook.asked.wait(60)
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    assert hook.titles(GENERAL) == ["dbt model failed: broken"]
+    found = json.loads(out)
+    assert (len(found["alerts"]), found["problems"]) == (1, [])
+    assert "dbt was not over when this was stopped" in err
 
 
 def test_attempts_of_their_own_are_told_each(cli: Cli, double: OrchestraDouble, hook: Hook) -> None:

@@ -180,9 +180,8 @@ async def test_it_keeps_the_rules_of_the_port(space: Space, table: str, rows: in
 
 def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
     runs = space.history(60, 60)
-    space.workspace.connections = [
-        {"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID", "password": "sesame"}
-    ]
+    connection = space.workspace.connect("SNOWFLAKE", "warehouse")
+    space.workspace.connect("POSTGRES", "shop", password="sesame")
     space.double.fail("status", "task_runs.*page_size=100", status=429, headers={"Retry-After": "0"}, times=2)
     space.double.fail("status", "operations.*page_size=100", status=502)
     space.double.fail("cut", "pipeline_runs.*page_size=100", after=2)
@@ -201,7 +200,7 @@ def test_all_of_a_history_arrives_as_it_is(space: Space) -> None:
         ],
         "assets": space.workspace.assets(now),
         "environments": [one.shown(account) for one in space.workspace.environments.values()],
-        "connections": [{"connectionId": "snow_12345", "integration": "SNOWFLAKE", "authStatus": "VALID"}],
+        "connections": [connection, {**space.workspace.connections[1], "password": None}],
     }
     assert len(shown["task_runs"]) == 120
     for table, items in shown.items():
@@ -297,6 +296,19 @@ async def test_runs_that_come_between_two_pages_take_no_other_with_them(space: S
     assert sorted(found) == sorted(run.id for run in runs)
 
 
+def test_assets_come_in_an_order_that_stays(space: Space) -> None:
+    assets = [{"name": f"SHOP.T{number:03}"} for number in range(150)]
+    script = Script.model_validate({"otherwise": {"assets": assets}})
+    space.workspace.script = script
+    space.at = datetime.now(UTC) - timedelta(hours=1)
+    space.workspace.start(space.pipeline, {})
+    space.at = None
+    space.job("orchestra.assets:")
+    space.load()
+    assert len(space.rows("assets", "asset_id")) == 150
+    assert space.double.count("/assets") < 6
+
+
 async def test_a_run_that_goes_while_another_comes_is_noticed(space: Space) -> None:
     runs = space.history(2, 150)
     left = [True]
@@ -368,7 +380,7 @@ async def test_a_status_that_is_not_known_is_left_out(space: Space) -> None:
     goes_on = space.run_at(now - timedelta(days=9), goes_on=True)
 
     async def refuse(asked: Asked) -> None:
-        if "QUEUED" in asked.request.query.get("status", ""):
+        if "CANCELLING" in asked.request.query.get("status", ""):
             raise invalid(["query", "status"], "Input should be another")
 
     space.double.before = refuse

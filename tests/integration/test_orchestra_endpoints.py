@@ -19,9 +19,11 @@ from orchestra.testing.request import PREFIX
 from orchestra.testing.script import Script
 from orchestra.testing.state import Run, Workspace
 from tests.orchestraapi import LOAD, Clock, ask
+from tests.orchestrareference import REFERENCE, wrong_with
 
 _PIPELINES = f"{PREFIX}/pipelines"
 _DATA = read(LOAD)
+_DRAFT = {"data": _DATA, "published": False}
 _NO_ID = "00000000-0000-4000-8000-000000000000"
 _BATCH = [{"text": "one"}, {"text": "two", "after": 5}]
 SCRIPT = {
@@ -104,9 +106,10 @@ def test_a_wrong_body_is_pointed_at(double: OrchestraDouble) -> None:
     double.workspace.add("kept", LOAD)
     for method, body, status, where in (
         ("POST", {"alias": "a"}, 422, ["body", "data"]),
-        ("POST", {"data": {"version": "v1"}}, 422, ["body", "data", "name"]),
-        ("POST", {"data": _DATA, "storage_provider": "SVN"}, 422, ["body", "storage_provider"]),
-        ("POST", {"data": _DATA, "storageProvider": "GITHUB"}, 422, ["body", "repository"]),
+        ("POST", {"data": _DATA}, 422, ["body", "published"]),
+        ("POST", {**_DRAFT, "data": {"version": "v1"}}, 422, ["body", "data", "name"]),
+        ("POST", {**_DRAFT, "storage_provider": "SVN"}, 422, ["body", "storage_provider"]),
+        ("POST", {**_DRAFT, "storageProvider": "GITHUB"}, 422, ["body", "repository"]),
         (
             "POST",
             {"data": _DATA, "storageProvider": "ORCHESTRA", "storage_provider": "A"},
@@ -114,9 +117,10 @@ def test_a_wrong_body_is_pointed_at(double: OrchestraDouble) -> None:
             ["body", "storageProvider"],
         ),
         ("POST", {"data": _DATA, "publish": True}, 422, ["body", "publish"]),
-        ("POST", {"data": _DATA, "alias": "a/b"}, 422, ["body", "alias"]),
-        ("PUT", {"data": _DATA}, 400, "pipeline_id or alias"),
-        ("PUT", {"data": _DATA, "alias": "other"}, 404, "Pipeline not found"),
+        ("POST", {**_DRAFT, "alias": "a/b"}, 422, ["body", "alias"]),
+        ("PUT", _DRAFT, 400, "pipeline_id or alias"),
+        ("PUT", {**_DRAFT, "alias": "other"}, 404, "Pipeline not found"),
+        ("PUT", {**_DRAFT, "alias": "kept", "repository": "a/b"}, 422, ["body", "repository"]),
     ):
         answer = ask(double, _PIPELINES, body, method=method)
         assert answer[0] == status, (body, answer)
@@ -134,8 +138,8 @@ def test_a_pipeline_in_git_is_read_at_a_branch_and_not_changed_here(double: Orch
     assert "name: Feature" in ask(double, f"{PREFIX}/pipeline/data?{selector}&branch=feature")[1]
     assert ask(double, f"{PREFIX}/pipeline/data?{selector}&branch=other")[0] == 404
     assert ask(double, f"{_PIPELINES}/in_git/start", {"branch": "other"})[0] == 400
-    assert ask(double, f"{_PIPELINES}/in_git/start", {"branch": "feature"})[0] == 201
-    status, answer = ask(double, _PIPELINES, {"data": _DATA, "alias": "in_git"}, method="PUT")
+    assert ask(double, f"{_PIPELINES}/in_git/start", {"branch": "feature"})[0] == 200
+    status, answer = ask(double, _PIPELINES, {**_DRAFT, "alias": "in_git"}, method="PUT")
     assert (status, "in its repository" in answer["detail"]) == (400, True)
 
 
@@ -145,14 +149,16 @@ def test_a_pipeline_is_imported_and_moved_into_git(double: OrchestraDouble, tmp_
     assert ask(double, f"{_PIPELINES}/import", body)[0] == 400
     double.workspace.folder = tmp_path
     status, made = ask(double, f"{_PIPELINES}/import", {**body, "alias": "imported"})
-    assert (status, made["name"], made["yamlPath"], made["data"]) == (201, "Load orders", "load.yml", LOAD)
+    assert (status, made["name"], made["yamlPath"], made["data"]["name"]) == (
+        *(201, "Load orders", "load.yml", "Load orders"),
+    )
     for wrong in ("../load.yml", "other.yml"):
         assert ask(double, f"{_PIPELINES}/import", {**body, "yaml_path": wrong})[0] == 400
     double.workspace.add("moving", LOAD)
     path = f"{_PIPELINES}/storage-settings?alias=moving"
     settings = {name: value for name, value in body.items() if name != "yaml_path"}
     assert ask(double, path, settings, method="PATCH")[0] == 422
-    assert ask(double, path, {**settings, "path": "x.yml"}, method="PATCH")[0] == 204
+    assert ask(double, path, {**settings, "path": "x.yml"}, method="PATCH")[0] == 200
     assert got(double, "/pipeline?repository=a/b&yaml_path=x.yml")["alias"] == "moving"
 
 
@@ -186,6 +192,18 @@ def test_which_readings_it_follows_can_be_chosen(double: OrchestraDouble, run: R
     assert got(double, "/pipeline_runs?per_page=1")["pageSize"] == 1
     assert ask(double, f"{PREFIX}/pipeline_runs?page_size=1")[0] == 422
     assert got(double, f"/pipeline_runs/{run.id}")["id"] == run.id
+    whole = got(double, f"/pipeline_runs/{run.id}/status")
+    assert whole == got(double, f"/pipeline_runs/{run.id}")
+    double.brief = True
+    assert set(got(double, f"/pipeline_runs/{run.id}/status")) < set(whole)
+    double.form = "model"
+    model = got(double, "/pipelines/data?alias=load_orders")
+    assert model["pipeline"]["load"]["tasks"]["pull"]["integrationJob"] == "PYTHON_EXECUTE_SCRIPT"
+    update = {**_DRAFT, "storage_provider": "ORCHESTRA", "alias": "load_orders"}
+    assert ask(double, _PIPELINES, update, method="PUT")[0] == 200
+    double.stored_updates = False
+    assert ask(double, _PIPELINES, update, method="PUT")[1]["detail"][0]["loc"] == ["body", "storage_provider"]
+    assert ask(double, f"{_PIPELINES}?alias=load_orders", _DRAFT, method="PUT")[0] == 200
     double.single = False
     assert ask(double, f"{PREFIX}/pipeline_runs/{run.id}")[0] == 404
     double.bare = True
@@ -205,7 +223,7 @@ def test_a_start_says_which_tasks_and_where(double: OrchestraDouble, clock: Cloc
     double.workspace.finish(run.id, "FAILED")
     status, answer = started(retryFromFailed=True, continueDownstreamRun=True)
     again = double.workspace.runs[answer["id"]]
-    assert (status, again.inputs["file"], again.wanted) == (201, "a.csv", ["pull", "tell"])
+    assert (status, again.inputs["file"], again.wanted) == (200, "a.csv", ["pull", "tell"])
     some = double.workspace.runs[started(taskIds=["tell"], runInputs={"file": "b"})[1]["id"]]
     assert [one.task for one in some.tasks] == ["tell"]
     clock.go(seconds=1)
@@ -219,13 +237,13 @@ def test_a_run_is_cancelled_in_two_steps(double: OrchestraDouble, clock: Clock, 
     double.workspace.cancel_for = None
     path = f"{PREFIX}/pipeline_runs/{run.id}"
     assert ask(double, f"{path}/cancel", {"force": True})[0] == 400
-    assert ask(double, f"{path}/cancel", method="POST")[0] == 200
+    assert ask(double, f"{path}/cancel", method="POST")[0] == 204
     clock.go(seconds=59)
     assert ask(double, f"{path}/status")[1]["runStatus"] == "CANCELLING"
     assert {one["status"] for one in ask(double, f"{path}/task_runs")[1]["results"]} == {"CANCELLING"}
     assert ask(double, f"{path}/cancel", {"force": True})[0] == 400
     clock.go(seconds=1)
-    assert ask(double, f"{path}/cancel", {"force": True})[0] == 200
+    assert ask(double, f"{path}/cancel", {"force": True})[0] == 204
     assert ask(double, f"{path}/status")[1]["runStatus"] == "CANCELLED"
     assert ask(double, f"{path}/cancel", method="POST")[0] == 400
     other = double.workspace.start(double.workspace.pipelines[run.pipeline], {})
@@ -247,6 +265,8 @@ def test_task_runs_are_filtered(double: OrchestraDouble, clock: Clock, run: Run)
     assert ids(double, f"/task_runs?pipeline_ids={_NO_ID}") == []
     assert got(double, f"/task_runs/{first.id}")["message"] == "lost"
     assert ids(double, f"/pipeline_runs/{run.id}/task_runs") == [second.id, tell.id]
+    assert got(double, f"/pipeline_runs/{run.id}/task_runs")["pageSize"] == 10
+    assert ask(double, f"{PREFIX}/pipeline_runs/{run.id}/task_runs?page_size=51")[0] == 422
 
 
 # Logs, artifacts, metadata.
@@ -267,7 +287,13 @@ def test_a_log_grows_and_is_read_in_parts(double: OrchestraDouble, clock: Clock,
     name, second = "2/dbt run", run.tasks[1].id
     clock.go(seconds=2)
     logs = f"/pipeline_runs/{run.id}/task_runs/{second}/logs"
-    assert got(double, logs) == {"filenames": ["1/dbt run", name]}
+    assert got(double, logs) == {
+        "filenames": ["1/dbt run", name],
+        "files": {
+            "1/dbt run": {"attemptNumber": 1, "displayName": None},
+            name: {"attemptNumber": 2, "displayName": None},
+        },
+    }
     assert part(double, run, second, name, "bytes=0-") == (206, b"one\n", "bytes 0-3/4", "WRITING")
     assert part(double, run, second, name, "bytes=4-") == (416, b"", "bytes */4", "WRITING")
     clock.go(seconds=5)
@@ -311,7 +337,10 @@ def test_operations_and_assets_are_what_tasks_left(double: OrchestraDouble, cloc
     assert (one["operationDuration"], one["rowsAffected"], one["operationStatus"]) == (4.0, 5, "SUCCEEDED")
     assert ids(double, "/operations?status=FAILED") == []
     assert ids(double, "/operations?integration=SNOWFLAKE") == []
-    assert ask(double, f"{PREFIX}/operations?operation_type=LOAD")[0] == 422
+    assert ids(double, "/operations?status=REUSED") == []
+    assert ids(double, "/assets?asset_type=CHART", "assetName") == []
+    for wrong in ("operation_type=LOAD", "status=FAILED,SKIPPED", "task_run_id=1"):
+        assert ask(double, f"{PREFIX}/operations?{wrong}")[0] == 422
     assert ids(double, "/assets?asset_type=TABLE&integration=SNOWFLAKE", "assetName") == ["orders"]
     assert ids(double, "/assets?asset_type=VIEW", "assetName") == []
     assert ask(double, f"{PREFIX}/assets?time_from=2026-01-01T00:00:00Z")[0] == 422
@@ -334,6 +363,19 @@ def test_a_history_is_listed_in_windows(double: OrchestraDouble) -> None:
     assert sorted(found) == sorted(run.id for run in runs)
 
 
+def test_objects_are_as_the_reference_has_them(double: OrchestraDouble, clock: Clock, run: Run) -> None:
+    add_history(double.workspace, runs=20, days=5, seed=1)
+    double.workspace.connect("SNOWFLAKE", "warehouse")
+    for moment in (0, 1, 15):
+        clock.go(seconds=moment)
+        for name in REFERENCE:
+            found = got(double, f"/{'integrations/' if name == 'connections' else ''}{name}")
+            items = found if isinstance(found, list) else found["results"]
+            assert items, name
+            for item in items:
+                assert wrong_with(name, item) == [], name
+
+
 # The workspace.
 
 
@@ -343,19 +385,20 @@ def test_one_environment_is_the_default(double: OrchestraDouble) -> None:
     values = {"REGION": {"type": "string", "value": "eu"}, "SIZE": {"type": "int", "value": 3}}
     status, first = ask(double, path, {"name": "One", "values": values})
     assert (status, first["defaultEnv"], first["values"]) == (201, True, values)
-    second = ask(double, path, {"name": "Two"})[1]
+    second = ask(double, path, {"name": "Two", "values": {}})[1]
     assert second["defaultEnv"] is False
-    assert ask(double, path, {"name": "Two"})[0] == 409
+    assert ask(double, path, {"name": "Two", "values": {}})[0] == 409
+    assert ask(double, path, {"name": "Three"})[1]["detail"][0]["loc"] == ["body", "values"]
     one, two = (f"{path}/{each['environmentId']}" for each in (first, second))
     assert ask(double, one, method="DELETE")[0] == 400
-    assert ask(double, one, {"defaultEnv": False}, method="PATCH")[0] == 400
-    status, changed = ask(
-        double, two, {"defaultEnv": True, "values": {"ON": {"type": "bool", "value": True}}}, method="PATCH"
-    )
+    whole = {"name": "Two", "defaultEnv": True, "values": {"ON": {"type": "bool", "value": True}}}
+    assert ask(double, one, {**whole, "name": "One", "defaultEnv": False}, method="PATCH")[0] == 400
+    assert ask(double, two, {"defaultEnv": True}, method="PATCH")[0] == 422
+    status, changed = ask(double, two, whole, method="PATCH")
     assert (status, changed["defaultEnv"], set(changed["values"])) == (200, True, {"ON"})
     assert [each["defaultEnv"] for each in ask(double, path)[1]] == [False, True]
     assert "values" not in ask(double, path)[1][0]
-    wrong = {"values": {"SIZE": {"type": "int", "value": "3"}}}
+    wrong = {**whole, "values": {"SIZE": {"type": "int", "value": "3"}}}
     assert ask(double, two, wrong, method="PATCH")[1]["detail"][0]["loc"] == ["body", "values", "SIZE", "value"]
     for gone in (one, two):
         assert ask(double, gone, method="DELETE")[0] == 204
@@ -363,16 +406,17 @@ def test_one_environment_is_the_default(double: OrchestraDouble) -> None:
 
 
 def test_connections_state_and_credentials(double: OrchestraDouble) -> None:
-    here = {"integration": "SNOWFLAKE", "authStatus": "VALID", "connectionId": "snowflake_12345"}
-    double.workspace.connections = [here, {**here, "authStatus": "INVALID"}]
-    assert got(double, "/integrations/connections?integration=SNOWFLAKE&authStatus=VALID") == [here]
+    here = double.workspace.connect("SNOWFLAKE", "warehouse")
+    double.workspace.connect("SNOWFLAKE", "old", status="FAILED")
+    assert got(double, "/integrations/connections?integration=SNOWFLAKE&authStatus=SUCCEEDED") == [here]
+    assert ask(double, f"{PREFIX}/integrations/connections?authStatus=VALID")[0] == 422
     state = f"{PREFIX}/state/DBT_CORE"
     one = {"last_updated": "2026-01-01T00:00:00Z", "checksum": "a", "sources": {}}
     assert ask(double, state, {"state": {"m.a": one}}, method="PATCH") == (200, {"state": {"m.a": one}})
     ask(double, state, {"state": {"m.b": one}}, method="PATCH")
     assert ask(double, state) == (200, {"state": {"m.a": one, "m.b": one}})
     assert ask(double, state, {"state": {"m.a": {"checksum": "a"}}}, method="PATCH")[0] == 422
-    assert got(double, "/compute_resources/azure/federated_credentials") == []
+    assert set(got(double, "/compute_resources/azure/federated_credentials")) == {"subjectId", "audience"}
 
 
 def test_a_login_may_cover_several_accounts(double: OrchestraDouble) -> None:

@@ -12,7 +12,7 @@ import respx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.alerts import Alert, alerts_of, send_alerts
+from orchestra.alerts import Alert, _plan, alerts_of, destinations, send_alerts
 from runner.platform import RunReport, TableReport
 from runner.testing.clock import ManualClock
 from sensors.alert import slack_messages
@@ -298,3 +298,14 @@ def test_drift_is_a_warning_with_the_same_key_every_day() -> None:
     assert first.key == second.key
     (other,) = alerts_of(report(drift={"public.old": "is gone"}))
     assert other.key != first.key
+
+
+def test_names_of_channels_are_told_apart_by_their_letters_and_addresses_once() -> None:
+    alert = Alert("late", key="k", channels=("data-quality", "other"))
+    [(place, told)], problems = _plan(
+        [alert], destinations({"ALERTS_SLACK_WEBHOOK_data_quality": "https://hooks.example/a"})
+    )
+    assert (place.channel, told, problems) == ("DATA_QUALITY", [alert], [])
+    same = dict.fromkeys(("ALERTS_SLACK_WEBHOOK", "ALERTS_SLACK_WEBHOOK_DATA_QUALITY"), "https://hooks.example/a")
+    [(_, told)], problems = _plan([alert], destinations(same))
+    assert (told, problems) == ([alert], [])

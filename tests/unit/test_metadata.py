@@ -22,6 +22,7 @@ from orchestra.metadata.windows import FIRST, OVERLAP, SPAN, asked, back, ceilin
 from runner.commands.assembly import make_destination
 from runner.errors import SecretMissing, UsageError
 from runner.secrets import redact
+from tests.orchestrareference import REFERENCE
 
 _MOMENTS = st.datetimes(datetime(2020, 2, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 
@@ -67,6 +68,32 @@ def test_halves_end_at_whole_seconds(begin: datetime, span: timedelta) -> None:
         return
     assert begin < middle < begin + span
     assert middle == floor(middle) == ceiling(middle)
+
+
+@pytest.mark.parametrize("name", sorted(RESOURCES))
+def test_every_key_of_the_reference_has_a_column(name: str) -> None:
+    kinds = {"object": "json", "list": "json"}
+    # Four keys of a pipeline are texts that hold JSON.
+    said = {key: kinds.get(kind[:-1], kind[:-1]) for key, kind in REFERENCE[name].items()} | (
+        dict.fromkeys(("schedule", "sensors", "triggerEvents", "webhook"), "json") if name == "pipelines" else {}
+    )
+    resource = RESOURCES[name]
+    columns = {key: column.native for key, column in resource.column_of.items()}
+    assert set(columns) == set(said) - resource.left_out
+    assert {key: "text" if kind == "timestamp" else kind for key, kind in columns.items()} == {
+        key: said[key] for key in columns
+    }
+    assert {key for key in columns if key.endswith("At")} <= {
+        key for key, kind in columns.items() if kind == "timestamp"
+    }
+
+
+def test_the_values_of_an_environment_stay_where_they_are() -> None:
+    run = {"id": "1", "data": {"environment": {"PASSWORD": {"type": "string", "value": "sesame"}}}, "new": 1}
+    assert RESOURCES["pipeline_runs"].row(run, RESOURCES["pipeline_runs"].column_of) == {
+        "id": "1",
+        "other_keys": {"new": 1},
+    }
 
 
 def test_what_fits_no_column_is_kept() -> None:
@@ -212,6 +239,17 @@ def test_a_broken_file_is_told_without_its_words(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"secrets.toml is no TOML \(at line 2, column \d+\)") as caught:
         dlt_environment(folder)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(folder, _TOML)
+
+    def refuse(path: Path, *_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UsageError, match=r"secrets.toml cannot be read: Permission denied"):
+        dlt_environment(folder)
 
 
 def test_the_destination_is_named_where_there_are_several(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
