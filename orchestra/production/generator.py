@@ -290,6 +290,7 @@ def _dbt(recipe: Recipe) -> Node:
         raise UsageError(f"transform.type is {transform.type!r}.", guidance="A pipeline can be generated for: dbt.")
     if transform.build != "after_load":
         raise NotYet("transform.build: as_loaded is not implemented yet.")
+    project = PurePosixPath(production.project_dir or ".") / transform.project
     return {
         "integration": "DBT_CORE",
         "integration_job": "DBT_CORE_EXECUTE",
@@ -297,8 +298,9 @@ def _dbt(recipe: Recipe) -> Node:
             "commands": "dbt build",
             "package_manager": production.package_manager,
             "python_version": production.python_version,
-            "project_dir": transform.project,
-            "shallow_clone_dirs": transform.project,
+            "project_dir": str(project),
+            # Packages of its own lie beside a project.
+            "shallow_clone_dirs": str(project.parent) if len(project.parts) > 1 else str(project),
             "use_state_orchestration": True,
             **_given(production, "branch"),
         },

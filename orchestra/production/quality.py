@@ -225,7 +225,7 @@ class Checks:
 
     def _parts_of_tables(self) -> str:
         """Return the query of runs that brought only a part of each table, and counted that."""
-        words = " or ".join(f"command like '%{word}%'" for word in ("--since", "--until", "repair"))
+        words = " or ".join(f"command like '{word}'" for word in ("%--since %", "%--until %", "% repair"))
         return f"select run from {self._table('_runner_runs')} where {words}"
 
     def _table(self, name: str) -> str:

@@ -57,7 +57,7 @@ class Recipe:
         limits = self.settled.limits
         share: dict[str, Any] = {"connections": limits.connections // self.at_once}
         if limits.rate is not None:
-            share["rate"] = f"{limits.rate * 3600 / self.at_once:.0f}/h"
+            share["rate"] = f"{max(1, int(limits.rate * 86400 / self.at_once))}/d"
         return share
 
     def literal(self, key: str) -> str | None:

@@ -148,4 +148,14 @@ def read(text: str) -> dict[str, Any]:
 
 def tasks_of(definition: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the tasks of a definition by id."""
-    return {name: task for group in definition["pipeline"].values() for name, task in group["tasks"].items()}
+    return {name: task for group in groups_of(definition).values() for name, task in group["tasks"].items()}
+
+
+def groups_of(definition: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the groups of a definition by id; a task that stands alone is a group of its own."""
+    return {
+        name: node
+        if "tasks" in node
+        else {"tasks": {name: {**node, "depends_on": []}}, "depends_on": node.get("depends_on")}
+        for name, node in definition["pipeline"].items()
+    }

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestra.testing.pipeline import stamp
+from orchestra.testing.pipeline import groups_of, stamp, tasks_of
 from orchestra.testing.script import Script
 from orchestra.testing.taskrun import TERMINAL, Later, TaskRun
 
@@ -171,12 +171,7 @@ class Run(BaseModel):
                     task.superseded = None
 
     def _tasks(self) -> dict[str, dict[str, Any]]:
-        return {
-            name: task
-            for group in self.definition["pipeline"].values()
-            for name, task in group["tasks"].items()
-            if self.wanted is None or name in self.wanted
-        }
+        return {name: task for name, task in tasks_of(self.definition).items() if self._in(name)}
 
     def _attempt(self, task: str, node: Mapping[str, Any], created: datetime, number: int) -> TaskRun:
         return TaskRun(
@@ -195,7 +190,7 @@ class Run(BaseModel):
         """Lay out one attempt that can be; tell whether there was one."""
         assert self.script is not None
         newest = {task.task: task for task in self.tasks}
-        groups: dict[str, dict[str, Any]] = self.definition["pipeline"]
+        groups = groups_of(self.definition)
         for group in groups.values():
             before = [one for name in group.get("depends_on") or () for one in _inside(groups, name)]
             for task, node in group["tasks"].items():

@@ -15,13 +15,14 @@ _TOP = {
     *("version", "name", "pipeline", "schedule", "sensors", "trigger_events", "webhook", "inputs", "configuration"),
     *("alerts", "anomalies", "meta"),
 }
-_GROUP = {"tasks", "depends_on", "name", "condition", "matrix", "paused", "configuration"}
-_TASK_NEEDED = ("integration", "integration_job", "parameters", "depends_on", "name")
+_GROUP = {"tasks", "depends_on", "name", "condition", "matrix", "paused", "meta"}
+_TASK_NEEDED = ("integration", "integration_job", "parameters")
 _TASK = {
     *_TASK_NEEDED,
-    *("connection", "condition", "configuration", "alerts", "tags", "treat_failure_as_warning", "operation_metadata"),
-    *("paused", "anomalies"),
+    *("depends_on", "name", "connection", "condition", "configuration", "alerts", "tags", "treat_failure_as_warning"),
+    *("operation_metadata", "meta", "paused", "anomalies"),
 }
+_LONGEST_NAME = 100
 # What is below these keys was named by whoever wrote the pipeline.
 _NAMED = {"pipeline", "tasks", "inputs", "sensors", "checks"}
 _FREE = {"run_inputs", "map_outputs", "meta", "operation_metadata"}
@@ -48,6 +49,12 @@ def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         if not isinstance(group, Mapping):
             yield _problem(loc, "Input should be a valid dictionary", "dict_type")
             continue
+        if "integration" in group and "tasks" not in group:
+            # A task may stand alone.
+            loc[-1] = "TaskModel"
+            yield from _keys(group, _TASK, _TASK_NEEDED, loc)
+            yield from _depends(group, set(groups), loc)
+            continue
         yield from _keys(group, _GROUP, ("tasks",), loc)
         yield from _depends(group, set(groups), loc)
         tasks = group.get("tasks", {})
@@ -67,6 +74,8 @@ def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _keys(node: Mapping[str, Any], known: set[str], needed: tuple[str, ...], loc: list[Any]) -> Iterator[Problem]:
+    if isinstance(node.get("name"), str) and len(node["name"]) > _LONGEST_NAME:
+        yield _problem([*loc, "name"], f"String should have at most {_LONGEST_NAME} characters", "string_too_long")
     for name in needed:
         if name not in node:
             yield _problem([*loc, name], "Field required", "missing")

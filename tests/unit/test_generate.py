@@ -138,7 +138,7 @@ def test_a_task_is_what_the_job_says(job):
 def test_tasks_together_keep_to_the_limits_of_the_source(tmp_path):
     limits = "limits: {connections: 2, rate: 9/s}\n"
     recipe = read_recipe(make_job(tmp_path, {"a.b": None}, more=limits))
-    assert (recipe.at_once, recipe.share) == (2, {"connections": 1, "rate": "16200/h"})
+    assert (recipe.at_once, recipe.share) == (2, {"connections": 1, "rate": "388800/d"})
     assert make_pipeline(recipe)["pipeline"]["load"]["matrix"]["max_parallel"] == 2
 
 
@@ -238,7 +238,8 @@ def test_dbt_comes_last(tmp_path):
     assert group["depends_on"] == ["quality"]
     parameters = group["tasks"]["dbt_build"]["parameters"]
     assert parameters["commands"] == "dbt build"
-    assert (parameters["project_dir"], parameters["use_state_orchestration"]) == ("dbt/shop", True)
+    assert (parameters["project_dir"], parameters["shallow_clone_dirs"]) == ("dbt/shop", "dbt")
+    assert parameters["use_state_orchestration"]
     path = make_job(tmp_path, {"a.b": None}, more="transform: {type: dbt, project: p, build: as_loaded}\n")
     with pytest.raises(NotYet, match="as_loaded"):
         make_pipeline(read_recipe(path))
