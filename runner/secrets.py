@@ -110,7 +110,9 @@ def read_dotenv(folder: Path) -> dict[str, str]:
                 return _parse_dotenv(file.read_text("utf-8-sig"))
             except (OSError, UnicodeDecodeError) as error:
                 why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-                raise UsageError(f"{file}: it cannot be read: {why}.", guidance="Correct it, or move it away.") from None
+                raise UsageError(
+                    f"{file}: it cannot be read: {why}.", guidance="Correct it, or move it away."
+                ) from None
         if (place / "pyproject.toml").exists() or (place / ".git").exists():
             break
     return {}
