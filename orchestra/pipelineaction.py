@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from orchestra.api.definitions import InputUses
 from orchestra.api.lookup import GRACE, Known, Lookup
 from orchestra.api.models import Start
+from orchestra.api.transport import LONGEST_ONCE
 from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient, connected
 from runner.errors import (
@@ -69,6 +70,7 @@ class PipelineAction(Action[PipelineActionConfig]):
     kind = "pipeline"
     config_model = PipelineActionConfig
     promise = "exactly once"
+    longest = timedelta(seconds=_PREPARE) + LONGEST_ONCE
 
     def __init__(self, options: Mapping[str, Any], room: Room, folder: Path) -> None:
         super().__init__(options, room, folder)

@@ -16,6 +16,7 @@ from orchestra.outputs import output_events
 from orchestra.webhook import Webhook
 from runner.errors import RunnerError
 from runner.platform import RunReport, TableReport
+from runner.tasks import task_group
 
 # As long as the messages of orchestra-sdk.
 _LONGEST = 250
@@ -44,14 +45,25 @@ async def end(report: RunReport, environ: Mapping[str, str]) -> list[str]:
     # Who was told to end is killed soon.
     deadline = _INTERRUPTED if report.exit_code == _NOT_FINISHED else _END
     problems: list[str] = []
-    webhook = Webhook(environ)
-    if webhook.run:
-        events, problems = output_events(webhook, outputs_of(report))
+
+    async def tell() -> None:
+        webhook = Webhook(environ)
+        if not webhook.run:
+            return
+        events, refused = output_events(webhook, outputs_of(report))
         status, words = status_of(report)
         message = shortened(words, _LONGEST)
         events.append(webhook.event(f"the status {status}", "UPDATE_STATUS", status=status, message=message))
-        problems += await webhook.send(events, deadline=deadline)
-    return problems + await send_alerts(alerts_of(report, url=_page(environ)), environ, deadline=deadline)
+        problems.extend(refused + await webhook.send(events, deadline=deadline))
+
+    async def alert() -> None:
+        problems.extend(await send_alerts(alerts_of(report, url=_page(environ)), environ, deadline=deadline))
+
+    # One that hangs holds up no other.
+    async with task_group() as group:
+        group.start_soon(tell)
+        group.start_soon(alert)
+    return problems
 
 
 def outputs_of(report: RunReport) -> dict[str, Any]:

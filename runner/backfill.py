@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import socket
@@ -195,6 +196,7 @@ class Backfill:
             UsageError: Nothing could start.
             ContactError: A system refused the first contact.
             Busy: The job is already running on this machine.
+            Interrupted: It was told to stop before any table was at work.
         """
         began = self._clock.monotonic()
         self._scope = anyio.CancelScope()
@@ -207,7 +209,9 @@ class Backfill:
                     self._source, group, self._clock, self._stream, longest=self._settled.limits.snapshot_age
                 )
                 try:
-                    return await self._run(began)
+                    with self._scope:
+                        return await self._run(began)
+                    raise Interrupted
                 finally:
                     self._epochs.close()
                     group.cancel_scope.cancel()
@@ -454,14 +458,7 @@ class Backfill:
 
     # The work.
 
-    async def _work(
-        self,
-        folder: RunFolder,
-        found: Settled,
-        began: float,
-        *,
-        resumed: bool,
-    ) -> Result:
+    async def _work(self, folder: RunFolder, found: Settled, began: float, *, resumed: bool) -> Result:
         items, rejected = found.items, found.rejected
         self._epochs.start_after(found.last_epoch)
         async with self._epochs.current() as epoch:
@@ -514,6 +511,9 @@ class Backfill:
         self._fan = FanOut(self._mover.move, width=limits.tables, clock=self._clock, patience=limits.park)
         if self._stopping:
             self._stop()
+        # From here on what ends for a signal is the work alone: how it went is still written down.
+        planning, self._scope = self._scope, anyio.CancelScope(deadline=self._scope.deadline)
+        planning.deadline = math.inf
         with self._scope:
             async with task_group() as group:
                 group.start_soon(self._loader.run)

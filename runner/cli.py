@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -167,6 +168,8 @@ def script() -> None:
     """Run as the console script."""
     # Imports leave no garbage to look for; who runs a loop turns this on again.
     gc.disable()
+    # As Ctrl-C, from the first moment on: who may be the first process of a container would not even hear it else.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from runner.errors import SecretMissing
+from runner.errors import SecretMissing, UsageError
 from runner.plugins import load_plugins
 
 _REFERENCE = re.compile(r"\$\$|\$\{([^}]*)\}")
@@ -99,11 +99,20 @@ def read_dotenv(folder: Path) -> dict[str, str]:
 
     Returns:
         Names and values; an environment variable of the same name wins over them.
+
+    Raises:
+        UsageError: It cannot be read.
     """
     for place in (folder, *folder.parents):
         file = place / ".env"
         if file.is_file():
-            return _parse_dotenv(file.read_text("utf-8"))
+            try:
+                return _parse_dotenv(file.read_text("utf-8-sig"))
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise UsageError(
+                    f"{file}: it cannot be read: {why}.", guidance="Correct it, or move it away."
+                ) from None
         if (place / "pyproject.toml").exists() or (place / ".git").exists():
             break
     return {}

@@ -26,7 +26,10 @@ def parse_duration(text: str) -> timedelta:
     if not re.match(_DURATION, text):
         raise ValueError(f"{text!r} is not a duration; write for example 30s, 5m, 1h30m or 2d")
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", text)
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    try:
+        return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any time there is") from None
 
 
 def parse_size(text: str | int) -> int:

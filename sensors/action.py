@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
@@ -35,7 +35,7 @@ class Delivery:
         values: What the event says.
         at: When the event was found.
         sent_at: When it was sent for the first time since it was last known that nothing had happened; None before.
-        tried_at: When it was sent last.
+        tried_at: Until when it may have been on its way, the last time.
         attempt: From 1.
     """
 
@@ -73,6 +73,9 @@ class Action(abc.ABC, Generic[ConfigT]):
         room: What the sensors of a process share.
         folder: Where relative paths begin: the folder of the sensor file.
 
+    Attributes:
+        longest: From when it is told to send until nothing of it is on its way any more, for one that is looked up.
+
     Raises:
         pydantic.ValidationError: A wrong key or value.
         UsageError: What it was told makes no sense.
@@ -81,6 +84,7 @@ class Action(abc.ABC, Generic[ConfigT]):
     kind: ClassVar[str]
     config_model: ClassVar[type[ActionConfig]]
     promise: ClassVar[Promise] = "at least once"
+    longest: ClassVar[timedelta] = timedelta()
 
     def __init__(self, options: Mapping[str, Any], room: Room, folder: Path) -> None:
         self.config: ConfigT = cast("ConfigT", self.config_model.model_validate(dict(options)))

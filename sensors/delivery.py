@@ -169,7 +169,9 @@ class Deliveries:
             await self._hold(outgoing, _words(error))
         except OutcomeUnknown as error:
             if exactly:
-                await self._again(outgoing, "sending", _LOOK_AGAIN, error)
+                # Who looks for it counts from here: what was sent long ago may have begun something just now.
+                ended = self._clock.now().timestamp()
+                await self._again(outgoing, "sending", _LOOK_AGAIN, error, tried_at=ended)
             else:
                 await self._retry(outgoing, delivery, target, NotDelivered(error.message))
         except (DeliveryRefused, UsageError) as error:
@@ -200,13 +202,14 @@ class Deliveries:
             raise DeliveryRefused(_tried(target.entry.attempts))
         now = self._clock.now()
         first = delivery.sent_at or now
-        delivery = replace(delivery, sent_at=first, tried_at=now)
+        # Should this process die, nobody knows when it left.
+        delivery = replace(delivery, sent_at=first, tried_at=now + target.action.longest)
         await self._store.change(
             outgoing.id,
             state="sending",
             attempts=delivery.attempt,
             sent_at=first.timestamp(),
-            tried_at=now.timestamp(),
+            tried_at=(now + target.action.longest).timestamp(),
             next_at=None,
             error=None,
         )

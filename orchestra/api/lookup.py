@@ -18,7 +18,7 @@ from orchestra.client import OrchestraClient, is_id
 from runner.errors import OutcomeUnknown
 from runner.tasks import task_group
 
-# A start may take that long from when it was handed over until its run is listed.
+# After the end of a request its run may take that long until it is listed.
 GRACE = timedelta(seconds=60)
 # How far the clocks of Orchestra and of this machine may be apart.
 SKEW = timedelta(minutes=5)

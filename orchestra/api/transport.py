@@ -35,6 +35,9 @@ _RETRY = Retry(attempts=4, max_wait=timedelta(seconds=5), deadline=timedelta(sec
 _PAUSE = 5.0
 # A start that waits longer for its turn is not sent: whoever looks for it later counts from when it was handed over.
 _LONGEST_QUEUE = 5.0
+_TIMEOUT, _CONNECT = 30.0, 10.0
+# From when a start is handed over until nobody waits for its answer any more.
+LONGEST_ONCE = timedelta(seconds=_LONGEST_QUEUE + 2 * _TIMEOUT + _CONNECT)
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -84,8 +87,8 @@ class Transport:
         clock: Clock,
         limits: SourceLimits,
         *,
-        timeout: float = 30.0,
-        connect_timeout: float = 10.0,
+        timeout: float = _TIMEOUT,
+        connect_timeout: float = _CONNECT,
         retry: Retry = _RETRY,
         patient: bool = False,
         requests: Requests | None = None,

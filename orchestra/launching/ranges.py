@@ -95,7 +95,10 @@ def left_out(whole: Part, by: str) -> date | None:
 
     ``2024-01-01..2024-06-30`` by month: 30 June alone is missing of June.
     """
-    return whole.end if by in UNITS[1:] and _next(whole.end, by) == whole.end + timedelta(days=1) else None
+    try:
+        return whole.end if by in UNITS[1:] and _next(whole.end, by) == whole.end + timedelta(days=1) else None
+    except (OverflowError, ValueError):  # the calendar ends
+        return None
 
 
 def _borders(start: date, by: str, days: int | None) -> Iterator[date]:

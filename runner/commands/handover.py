@@ -36,7 +36,11 @@ class Handover:
         self._drift: dict[str, str] = {}
 
     def __enter__(self) -> Handover:
-        self._tell(lambda platform: platform.begin(self._environ))
+        try:
+            self._tell(lambda platform: platform.begin(self._environ))
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

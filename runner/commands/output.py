@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,9 +25,15 @@ class Output:
 
 
 def run_async(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Run a coroutine on uvloop where it exists."""
+    """Run a coroutine on uvloop where it exists; what a SIGTERM does afterwards is what it did before."""
     if not gc.isenabled():
         # What the console script has loaded by now stays: it is never looked through for garbage.
         gc.freeze()
         gc.enable()
-    return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
+    finally:
+        # A loop that listened for signals leaves the default behind.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

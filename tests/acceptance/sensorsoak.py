@@ -37,8 +37,8 @@ _FEEDS = 6
 _DROPS = 2
 # No kill of a process reaches these.
 _POINTS = [point for point in POINTS if point not in ("target-acted", "child-killed", "stopping")]
-# The next process comes that much later, by its clock: what waits a minute for an answer does not hold up the soak.
-_LATER = 75
+# The next process comes that much later, by its clock: what waits for a run that may still begin does not hold it up.
+_LATER = 170
 _PATIENCE = 90.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -200,6 +201,36 @@ def test_a_task_that_is_told_to_end_leaves_what_the_next_container_goes_on_with(
     assert len(read | kept) == 12
     assert database.rows("select count(*), count(distinct id), sum(id) from raw.orders") == [(3000, 3000, 4501500)]
     assert _said(orchestra)[-1] == "SUCCEEDED"
+
+
+def test_a_task_that_is_ended_before_it_has_begun_says_so(project: Project, orchestra: OrchestraDouble) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        dsn = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/x"
+        project.environ |= {"SOURCE": "postgres", "SOURCE_CREDS": dsn, "OBJECT": "public.a", "DESTINATION": "duckdb"}
+        project.environ["DEST_CREDS"] = '{"path": "w.duckdb"}'
+        process = project.start("task")
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    assert _said(orchestra) == ["RUNNING", "FAILED"]
+    assert "interrupted" in orchestra.events[-1]["message"]
+
+    # The platform does not answer while the task tells it that it is at work.
+    _begin(project, orchestra)
+    fault = orchestra.fail("silence", "^/[?]", method="POST")
+    process = project.start("task")
+    deadline = time.monotonic() + 60
+    while fault.times:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    assert _said(orchestra) == ["FAILED"], err
 
 
 def test_a_task_ends_in_order_before_the_platform_ends_it(

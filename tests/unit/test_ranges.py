@@ -89,6 +89,8 @@ def test_too_many_parts_are_refused() -> None:
         ("2024-01-01..2024-12-31", "year", date(2024, 12, 31)),
         ("2024-01-01..2024-06-30", "day", None),
         ("2024-01-01..2024-06-30", "10d", None),
+        ("2024-01-01..9999-12-31", "year", None),
+        ("9999-12-27..9999-12-31", "week", None),
     ],
 )
 def test_the_last_day_that_was_most_likely_meant(text: str, by: str, day: date | None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from runner import secrets
-from runner.errors import SecretMissing
+from runner.errors import SecretMissing, UsageError
 from runner.secrets import environment, read_dotenv, redact, remember, resolve
 
 
@@ -120,6 +120,14 @@ def test_dotenv(tmp_path):
         "E": "",
         "F": "a=b",
     }
+
+
+def test_a_dotenv_of_another_system(tmp_path):
+    (tmp_path / ".env").write_bytes("\ufeffA=1\r\nB=2\r\n".encode())
+    assert read_dotenv(tmp_path) == {"A": "1", "B": "2"}
+    (tmp_path / ".env").write_bytes("A=1\n".encode("utf-16"))
+    with pytest.raises(UsageError, match=r"\.env: it cannot be read: it is not UTF-8"):
+        read_dotenv(tmp_path)
 
 
 def test_dotenv_of_the_nearest_folder_up_to_the_project(tmp_path):

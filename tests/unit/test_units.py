@@ -55,6 +55,11 @@ def test_wrong_durations(text):
         parse_duration(text)
 
 
+def test_a_duration_has_an_end():
+    with pytest.raises(ValueError, match="longer than any time"):
+        parse_duration("10000000000d")
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [
