@@ -48,6 +48,8 @@ def settle_task(
 ) -> tuple[SettledJob, tuple[str, ...]]:
     """Return the job of a single table, and the table; of several where OBJECT is the name of a batch.
 
+    None is left where SINCE and UNTIL ask for a range, and by its lock file the table has no cursor.
+
     A flag wins over PARAMS, PARAMS over the job file, the job file over the defaults.
 
     Args:
@@ -72,6 +74,8 @@ def settle_task(
     else:
         settled = _without_file(environ, params, wanted, env, folder)
         tables = (wanted,)
+    if path is not None:
+        tables = _with_cursor(tables, path, environ)
     for one in tables:
         if len(tables) > 1 and settled.job.entry(one) is None:
             raise UsageError(
@@ -80,6 +84,14 @@ def settle_task(
             )
         settled = _narrow(settled, one, params, environ)
     return settled, tables
+
+
+def _with_cursor(tables: tuple[str, ...], job: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tables that a range of the environment is about: a pipeline hands it to all of them."""
+    lock = LockFile.read(LockFile.path(job))
+    if lock is None or not (environ.get("SINCE", "").strip() or environ.get("UNTIL", "").strip()):
+        return tables
+    return tuple(one for one in tables if one not in lock.tables or lock.tables[one].get("cursor"))
 
 
 def _without_file(

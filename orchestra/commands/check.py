@@ -12,7 +12,7 @@ from runner.commands import options as opt
 
 _WORDS = {
     "same": "✓ {pipeline}",
-    "differs": "✗ {pipeline} is not what {job} generates; run: runner orchestra generate {job}",
+    "differs": "✗ {pipeline} is not what {job} generates; run: runner orchestra generate {command}",
     "missing": "✗ {pipeline} is missing; run: runner orchestra generate {job}",
     "orphan": "✗ {pipeline} was generated from {job}, which is gone; delete it",
     "foreign": "✗ {pipeline} was not generated, or its first line was changed; move it away and run: "
@@ -31,6 +31,7 @@ def command(
 ) -> int:
     """Fail where a committed pipeline is not what its job file generates now; shows the difference."""
     from orchestra.production.committed import check_pipelines
+    from runner.errors import UsageError
     from runner.runs import project_root
 
     root = project_root(jobs[0] if jobs else Path.cwd())
@@ -44,9 +45,13 @@ def command(
     else:
         for one in found:
             if one.state != "same" or not quiet:
-                print(_WORDS[one.state].format(pipeline=one.pipeline.relative_to(root), job=one.job))
+                place = one.pipeline.relative_to(root)
+                print(_WORDS[one.state].format(pipeline=place, job=one.job, command=one.command))
             if one.diff:
                 print(one.diff)
-        if not found:
-            print("no pipeline was generated from a job file here")
+    if not found:
+        raise UsageError(
+            f"No pipeline was generated from a job file in {root}, and no job file has production:.",
+            guidance="Run it in the project, or name job files.",
+        )
     return 1 if any(one.state != "same" for one in found) else 0

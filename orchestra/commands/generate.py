@@ -28,14 +28,15 @@ def command(
 ) -> int:
     """Write the production pipeline of a job: a task for each table of its lock file, tests, dbt; asks nobody."""
     from orchestra.production.committed import render, write_pipeline
-    from orchestra.production.generator import quality_tasks
+    from orchestra.production.generator import notes, quality_tasks
     from orchestra.production.recipe import read_recipe
     from runner.document import nearest
     from runner.errors import UsageError
 
     if style not in (None, "matrix", "tasks"):
         near = nearest(style, ["matrix", "tasks"])
-        raise UsageError(f"--style {style!r} is unknown." + (f" Did you mean {near!r}?" if near else ""))
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise UsageError(f"--style {style!r} is unknown.{hint}", guidance="Use matrix or tasks.")
     recipe = read_recipe(job, style=style, batch_small=batch_small)
     if out == "-":
         print(render(recipe), end="")
@@ -56,7 +57,6 @@ def command(
     shared = f" in {len(recipe.elements)} tasks" if len(recipe.elements) < len(recipe.lock.tables) else ""
     print(f"{len(recipe.lock.tables)} tables{shared}, {recipe.at_once} at once")
     print(f"tests: {', '.join(tests) or 'none'}")
-    if not tests:
-        kind = recipe.settled.destination.type
-        sys.stderr.write(f"! no data quality: a destination of type {kind} cannot be tested from a pipeline\n")
+    for words in notes(recipe):
+        sys.stderr.write(f"! {words}\n")
     return 0

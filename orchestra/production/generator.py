@@ -181,9 +181,11 @@ def _from_project(recipe: Recipe) -> str:
 
 def _install(recipe: Recipe) -> tuple[str, str]:
     """Return what installs the runner with what its source and destination need, and what a command begins with."""
-    extras = sorted({recipe.settled.source.type, recipe.settled.destination.type} & _extras())
+    # The extra postgres is for the destination of that name.
+    extras = sorted(({recipe.settled.source.type} - {"postgres"} | {recipe.settled.destination.type}) & _extras())
     if recipe.production.package_manager == "PIP":
-        return f"pip install '.[{','.join(extras)}]'" if extras else "pip install .", ""
+        pins = " -c constraints.txt" if (recipe.root / "constraints.txt").is_file() else ""
+        return (f"pip install '.[{','.join(extras)}]'" if extras else "pip install .") + pins, ""
     manager, flag = ("uv sync", "--extra") if recipe.production.package_manager == "UV" else ("poetry install", "-E")
     return " ".join([manager, *(f"{flag} {extra}" for extra in extras)]), f"{manager.split()[0]} run "
 
@@ -242,6 +244,24 @@ def _test(recipe: Recipe, check: Check) -> Node:
         "configuration": {"timeout": _configuration(production)["timeout"]},
         **({"connection": production.connections.test} if production.connections.test else {}),
     }
+
+
+def notes(recipe: Recipe) -> Iterator[str]:
+    """Return what a person should know of the pipeline, beside what is in it."""
+    production, kind = recipe.production, recipe.settled.destination.type
+    if kind == "duckdb":
+        yield (
+            "a DuckDB file lies on the disk of one machine, and each task begins in a container of its own: "
+            "name a destination that all of them reach, with production.environment"
+        )
+    if kind in _VERIFIED and production.quality.freshness:
+        yield f"freshness is not tested: a destination of type {kind} has no test of the platform"
+    if not quality_tasks(recipe):
+        yield f"no data quality: a destination of type {kind} cannot be tested from a pipeline"
+    if not production.connections.python:
+        yield "no connection is named for Python tasks (production.connections.python): the workspace's default is used"
+    if recipe.at_once < production.max_parallel:
+        yield f"{recipe.at_once} tasks at once, not {production.max_parallel}: limits.connections of the source"
 
 
 def tested(recipe: Recipe) -> Iterator[CheckedTable]:

@@ -10,6 +10,7 @@ from typing import Any
 from runner.batches import make_batches
 from runner.document import Document
 from runner.errors import UsageError
+from runner.job import Job, is_exact, matches
 from runner.jobfile import SettledJob, load_job
 from runner.lockfile import LockFile
 from runner.naming import fingerprint
@@ -18,6 +19,8 @@ from runner.runs import project_root
 
 # What ends the JSON text that a name is put into as it is, or makes it a pattern for whoever reads it.
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f*?\[\]]|\$\{\{|\}\}')
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,13 @@ def read_recipe(path: Path, *, style: str | None = None, batch_small: int | None
     production = settled.job.production
     assert production is not None
     lock = LockFile.read(LockFile.path(path))
+    renew = f"Run: runner plan {path} --lock" + (f" --env {production.environment}" if production.environment else "")
     if lock is None or not lock.tables:
-        env = f" --env {production.environment}" if production.environment else ""
-        raise UsageError(
-            f"{path} has no lock file, which says what its tables are.",
-            guidance=f"Run: runner plan {path} --lock{env}",
-        )
+        raise UsageError(f"{path} has no lock file, which says what its tables are.", guidance=renew)
     style, batch_small = style or production.style, batch_small or production.batch_small
     _refuse_names(lock, style)
+    if old := _older(settled.job, lock):
+        raise UsageError(f"The lock file of {path} is older than the job: {old}.", guidance=renew)
     batches = make_batches(lock, batch_small) if batch_small else {}
     batched = {name for names in batches.values() for name in names}
     root = project_root(path)
@@ -120,3 +122,27 @@ def _refuse_names(lock: LockFile, style: str) -> None:
                 f"The table {name!r} cannot be named in a pipeline: {found[0]!r} would end the text it is put into.",
                 guidance="Exclude it and load it by a job and a task of its own, or rename it at the source.",
             )
+
+
+def _older(job: Job, lock: LockFile) -> str:
+    """Return what a job says that its lock does not know, in words; empty where it knows all."""
+    entries = {name: job.entry(name) for name in lock.tables}
+    gone = [name for name, entry in entries.items() if entry is None]
+    other = [
+        name
+        for name, entry in entries.items()
+        if entry is not None and entry.mode not in (None, "auto", lock.tables[name]["mode"])
+    ]
+    new = [
+        pattern
+        for pattern, entry in job.tables.items()
+        if is_exact(pattern)
+        and not (entry and entry.disabled)
+        and not any(matches(pattern, name) for name in lock.tables)
+        and not any(matches(excluded, pattern) for excluded in job.exclude)
+    ]
+    return "; ".join(
+        f"{words}: {', '.join(names[:_NAMED])}{' …' if len(names) > _NAMED else ''}"
+        for words, names in (("not selected any more", gone), ("in another mode now", other), ("new", new))
+        if names
+    )

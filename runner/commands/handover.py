@@ -82,6 +82,10 @@ class Handover:
             )
         )
 
+    def skipped(self, settled: SettledJob, table: str) -> None:
+        """Tell that there was nothing to do for a table."""
+        self._end(RunReport(settled.job.name, self._command, 0, tables=[TableReport(table, "", "skipped")]))
+
     def _end(self, report: RunReport) -> None:
         self._tell(lambda platform: platform.end(report, self._environ))
 

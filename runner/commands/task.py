@@ -28,6 +28,8 @@ def command(
     debug: opt.Debug = False,
 ) -> int:
     """Move exactly one table: of a job file, or as SOURCE, OBJECT, PARAMS and DESTINATION say."""
+    from typer import echo
+
     from runner.commands.assembly import run_job, state_folder
     from runner.commands.handover import Handover
     from runner.commands.output import Output
@@ -42,6 +44,10 @@ def command(
     wanted = table or environ.get("OBJECT", "")
     with Handover("task", wanted, environ) as handover:
         settled, tables = settle_task(job, table, env, environ, here)
+        if not tables:
+            echo(f"{wanted} has no cursor: the range leaves it alone.")
+            handover.skipped(settled, wanted)
+            return 0
         set_since, set_until, set_refresh = asked_range(environ)
         asked = Options(
             only=tables,

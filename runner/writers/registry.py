@@ -107,6 +107,8 @@ def register(client: RegistryClient, targets: list[Target]) -> None:
     """Let dlt merge tables into the stored schema of the dataset: read, merge, write."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
+    # Ours by that name was read long ago; dlt would take it for its own, and make a dataset of another name.
+    os.environ.pop("FULL_REFRESH", None)
     import dlt
     from dlt.common.schema import Schema
     from dlt.common.schema.utils import new_table

@@ -99,6 +99,41 @@ def test_inputs_that_nobody_filled_in_are_a_normal_run_and_others_a_range(
     assert (answer.code, "1 as a whole" in answer.out) == (0, True), answer.out
 
 
+def test_a_range_for_all_tables_leaves_those_without_a_cursor_alone(
+    database: Database, project: Project, cli: Cli, orchestra: OrchestraDouble
+) -> None:
+    database.execute(_TABLE, "create table countries (id int primary key)")
+    project.environ["SOURCE_DSN"] = database.dsn
+    project.job(
+        'name: shop\nsource: {type: postgres, dsn: "${SOURCE_DSN}"}\ndestination: {type: duckdb, dataset: raw}\n'
+        "tables: {public.*: {mode: full}, public.orders: {mode: incremental, cursor: at}}\n"
+    )
+    assert cli("plan", "job.yml", "--lock").code == 0
+    project.environ |= {"RUNNER_JOB": "job.yml", "SINCE": "2024-01-01", "UNTIL": "2024-02-01"}
+    for table, says in (
+        ("public.countries", "has no cursor: the range leaves it alone"),
+        ("public.orders", "3,000 rows"),
+    ):
+        project.environ["OBJECT"] = table
+        answer = cli("task")
+        assert (answer.code, says in answer.out) == (0, True), answer
+        assert _said(orchestra)[-1] == "SUCCEEDED"
+        _begin(project, orchestra)
+
+
+def test_what_pipelines_hand_over_is_nothing_that_dlt_reads(database: Database, project: Project, cli: Cli) -> None:
+    database.execute(_TABLE)
+    _contract(project, database, PARAMS='{"mode": "full"}')
+    assert cli("task").code == 0
+    # dlt is asked to widen its record, and knows a setting of that name.
+    database.execute("alter table orders add column more int")
+    project.environ["FULL_REFRESH"] = "true"
+    answer = cli("task")
+    assert (answer.code, "deprecated" in answer.err) == (0, False), answer.err
+    assert database.rows("select nspname from pg_namespace where nspname like 'raw%' order by 1") == [("raw",)]
+    assert database.rows("select count(*) from raw._dlt_version") == [(2,)]
+
+
 @pytest.mark.parametrize(
     ("more", "code", "says"),
     [

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.production.committed import check_pipelines, render, write_pipeline
-from orchestra.production.generator import make_pipeline
+from orchestra.production.generator import make_pipeline, notes
 from orchestra.production.quality import DIALECTS, CheckedTable, Checks
 from orchestra.production.recipe import read_recipe
 from runner.batches import make_batches
@@ -121,7 +121,7 @@ def test_a_task_is_what_the_job_says(job):
     }
     assert task["configuration"] == {"retries": 2, "retry_delay": 10, "timeout": 7200}
     assert task["connection"] == "${{ ENV.PY }}"
-    assert task["parameters"]["build_command"] == "pip install '.[postgres,snowflake]'"
+    assert task["parameters"]["build_command"] == "pip install '.[snowflake]'"
     assert "set_outputs" not in task["parameters"]
     assert json.loads(task["parameters"]["environment_variables"]) == {
         "RUNNER_JOB": "orchestra/jobs/shop.yml",
@@ -145,8 +145,8 @@ def test_tasks_together_keep_to_the_limits_of_the_source(tmp_path):
 @pytest.mark.parametrize(
     ("manager", "build", "command"),
     [
-        ("UV", "uv sync --extra postgres --extra snowflake", "uv run runner task"),
-        ("POETRY", "poetry install -E postgres -E snowflake", "poetry run runner task"),
+        ("UV", "uv sync --extra snowflake", "uv run runner task"),
+        ("POETRY", "poetry install -E snowflake", "poetry run runner task"),
     ],
 )
 def test_other_package_managers(tmp_path, manager, build, command):
@@ -447,3 +447,36 @@ def test_no_word_of_a_dialect_stands_bare():
     )
     (counts,) = (one.sql for one in checks if one.id == "row_counts")
     assert re.findall(r"(?<!`)\bhash\b(?!`)", counts) == []
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ('"*.*": , a.b: {disabled: true}', "not selected any more: a.b"),
+        ('"*.*": , a.b: {mode: snapshot}', "in another mode now: a.b"),
+        ('"*.*": , a.d: ', "new: a.d"),
+    ],
+)
+def test_a_job_that_its_lock_does_not_know_is_not_generated(tmp_path, tables, says):
+    path = make_job(tmp_path, {"a.b": None, "a.c": None})
+    path.write_text(path.read_text().replace('"*.*": ', tables))
+    with pytest.raises(UsageError, match=f"older than the job: {says}"):
+        read_recipe(path)
+
+
+def test_check_says_how_it_was_generated(job):
+    recipe = read_recipe(job, style="tasks", batch_small=4)
+    write_pipeline(recipe, recipe.pipeline)
+    job.write_text(job.read_text().replace("max_parallel: 3", "max_parallel: 2"))
+    (found,) = check_pipelines(recipe.root, [])
+    assert (found.state, found.command) == ("differs", "orchestra/jobs/shop.yml --style tasks --batch-small 4")
+
+
+def test_what_a_person_should_know(tmp_path):
+    more = "  quality: {freshness: {a.b: 1d}}\n"
+    path = make_job(tmp_path, {"a.b": None}, kind="duckdb", more=more)
+    path.write_text(path.read_text().replace('  connections: {python: "${{ ENV.PY }}"}\n', "  # none\n"))
+    first, second, third = notes(read_recipe(path))
+    assert "a container of its own" in first
+    assert "freshness is not tested" in second
+    assert "production.connections.python" in third
