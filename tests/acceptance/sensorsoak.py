@@ -27,7 +27,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.testing.double import Double, answer
-from orchestra.testing.state import Workspace
+from orchestra.testing.request import Asked, Handler
 from runner.clock import OFFSET
 from runner.crash import VARIABLE
 from sensors.crashpoints import POINTS
@@ -90,11 +90,11 @@ class Pipelines(Orchestra):
         self.troubled = True
         self._chance = chance
 
-    async def _start(self, request: web.Request, workspace: Workspace) -> web.Response:
+    async def start(self, handler: Handler, asked: Asked) -> web.StreamResponse:
         fate = self._chance.random() if self.troubled else 1.0
         if fate < 0.08:
             return answer({"detail": "Too many requests"}, status=429, headers={"Retry-After": "1"})
-        response = await super()._start(request, workspace)
+        response = await super().start(handler, asked)
         # It was started, and who asked is told by a gateway that nobody knows.
         return answer({}, status=504) if fate < 0.2 else response
 
@@ -119,7 +119,7 @@ class Soak:
             self._prepare()
             while self.done["kills"] < self.kills:
                 code = self._disturbed_run(chance)
-                if code not in (0, -signal.SIGKILL, -signal.SIGTERM):
+                if code not in (0, 3, -signal.SIGKILL):
                     return [f"it ended with {code}: {self._said()}"]
             self._feeds.troubled = self._pipelines.troubled = False
             self._grow(chance)
@@ -201,7 +201,7 @@ class Soak:
             while time.monotonic() < min(step, end) and not (settled := self._is_settled()):
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
-            if process.wait(60) not in (0, -signal.SIGTERM):
+            if process.wait(60) not in (0, 3):
                 return [f"it ends with {process.returncode}: {self._said()}"]
             if settled:
                 return []

@@ -17,7 +17,9 @@ from aiohttp import web
 
 from connectors.testing.double import Double, answer
 from orchestra.testing.double import OrchestraDouble
-from orchestra.testing.state import Workspace
+from orchestra.testing.pipelineroutes import started
+from orchestra.testing.refusals import Refusal
+from orchestra.testing.request import Asked, Handler
 
 ROWS = 2
 
@@ -108,8 +110,9 @@ class Orchestra(OrchestraDouble):
     """
 
     def __init__(self) -> None:
-        super().__init__(now=lambda: datetime.now(UTC) + timedelta(seconds=self.ahead))
+        # A workspace asks for the time when it is made.
         self.ahead = 0.0
+        super().__init__(now=lambda: datetime.now(UTC) + timedelta(seconds=self.ahead))
         self.logs: dict[str, Log] = {}
 
     def add(self, cell: str, log: Log, *, blind: bool) -> None:
@@ -124,15 +127,22 @@ class Orchestra(OrchestraDouble):
         definition = {"version": "v1", "name": cell, "inputs": inputs, "pipeline": {"load": {"tasks": {"load": task}}}}
         self.workspace.add(cell, definition)
 
-    async def _start(self, request: web.Request, workspace: Workspace) -> web.Response:
-        log = self.logs[request.match_info["pipeline"]]
+    async def serve(self, handler: Handler, asked: Asked) -> web.StreamResponse:
+        if handler is started:
+            return await self.start(handler, asked)
+        return await super().serve(handler, asked)
+
+    async def start(self, handler: Handler, asked: Asked) -> web.StreamResponse:
+        """Start a run, and write down that it was."""
+        log = self.logs[asked.request.match_info["pipeline"]]
         if log.refuses():
             return answer({"detail": "Too many requests"}, status=429, headers={"Retry-After": "1"})
-        response = await super()._start(request, workspace)
-        if response.status == 201:
-            await log.did(json.loads(await request.read())["runInputs"]["time"])
-        else:
-            log.wrong.append(f"a start was answered with {response.status}: {response.text}")
+        try:
+            response = await handler(asked)
+        except Refusal as refusal:
+            log.wrong.append(f"a start was refused: {refusal}")
+            raise
+        await log.did(json.loads(await asked.request.read())["runInputs"]["time"])
         return response
 
 
