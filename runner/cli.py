@@ -40,7 +40,7 @@ Move tables into a warehouse: bounded, retried, resumable in mid-table, proved c
 Commands:
 {commands}
 
-Everywhere: --env NAME, --state-dir DIR, --json, --quiet, --debug, and --help after a command.
+--help after a command shows its options; most take --env NAME, --state-dir DIR, --json, --quiet and --debug.
 Exit codes: 0 done · 1 something failed · 2 nothing could start · 3 not finished, try again.
 """
 

@@ -55,6 +55,6 @@ def command(
         state = state_folder(job, state_dir)
         longest = opt.duration("--timeout", timeout)
         result = run_job(settled, asked, output, state, readers=[handover.notice], timeout=longest)
-    print_result(result, output)
     handover.ended(settled, result)
+    print_result(result, output)
     return result.exit_code

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def command(
     source_uri: Annotated[str, typer.Argument(metavar="SOURCE_URI", help="For example postgresql://user@host/db.")],
     out: Annotated[Path | None, typer.Option("--out", help="The job file to write.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The job's name; the database's by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The job's name; by default the file's, or the database's.")
+    ] = None,
     variable: Annotated[
         str | None, typer.Option("--variable", help="The variable that will hold the URI: no file holds a secret.")
     ] = None,
@@ -45,7 +47,7 @@ def command(
         )
     kind, plugin = kinds[scheme]
     database = urlsplit(source_uri).path.strip("/") or kind
-    job = normalise(name or database, 40)
+    job = normalise(name or (out.stem if out else database), 40)
     path = out or Path(f"{job}.yml")
     if path.exists():
         raise UsageError(f"{path} exists.", guidance="Give another file with --out.")

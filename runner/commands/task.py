@@ -69,6 +69,6 @@ def command(
             readers=[handover.notice],
             timeout=opt.duration("--timeout", timeout or environ.get("TIMEOUT", "").strip() or None),
         )
-    print_result(result, output)
     handover.ended(settled, result)
+    print_result(result, output)
     return result.exit_code
