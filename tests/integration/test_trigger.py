@@ -276,10 +276,46 @@ async def test_a_refusal_is_final_and_says_no_values(place: Place) -> None:
 async def test_nothing_is_started_where_a_pipeline_is_missing(place: Place) -> None:
     with pytest.raises(UsageError) as caught:
         await place.run("keyed", "kayed", "hidden", parts=HALF)
-    assert "first/kayed: there is no such pipeline" in caught.value.message
+    assert "first/kayed: there is no such pipeline in this workspace. Did you mean 'keyed'?" in caught.value.message
     assert "first/hidden: the pipeline takes no input 'window'" in caught.value.message
     assert "Nothing was started." in caught.value.message
     assert place.runs == []
+
+
+async def test_nothing_is_started_where_inputs_are_wrong(place: Place) -> None:
+    typed = {
+        **KEYED,
+        "inputs": {
+            "tables": {"type": "list", "default": []},
+            "full_refresh": {"type": "boolean", "default": False},
+            "day": {"type": "string"},
+            "rows": {"type": "number", "default": None, "optional": True},
+        },
+    }
+    place.double.workspace.add("typed", typed)
+    given = {"full_refresh": "sesame", "rows": True, "tables": ["a"], "tabels": "sesame"}
+    with pytest.raises(UsageError) as caught:
+        await place.run({"pipeline": "typed", "run_inputs": given}, {"pipeline": "keyed", "run_inputs": {"reegion": 1}})
+    assert caught.value.message.splitlines() == [
+        "first/typed: the input 'full_refresh' is a text, and its type is boolean. Leave the quotes out.",
+        "first/typed: the input 'rows' is a flag, and its type is number.",
+        "first/typed: the pipeline takes no input 'tabels'. Did you mean 'tables'?",
+        "first/typed: the pipeline needs the input 'day', which has no default. Give it in run_inputs.",
+        "first/keyed: the pipeline takes no input 'reegion'. Did you mean 'region'?",
+        "Nothing was started.",
+    ]
+    assert caught.value.exit_code == 2
+    assert place.runs == []
+    # A run that goes on from an earlier one has its inputs.
+    (again,) = await place.run({"pipeline": "typed", "retry_from_failed": True, "run_inputs": {"rows": 5}})
+    assert again.attempts == 1
+
+
+async def test_where_inputs_are_not_known_orchestra_decides(place: Place) -> None:
+    place.double.fail("status", "/pipeline", status=403, times=9)
+    (launch,) = await place.run({"pipeline": "keyed", "run_inputs": {"reegion": "eu"}})
+    assert launch.status == "not started"
+    assert launch.attempts == 1
 
 
 async def test_nothing_is_started_where_a_key_is_wrong(place: Place) -> None:
@@ -543,6 +579,23 @@ def test_what_cannot_start(cli: Cli, project: Project, real: OrchestraDouble, ar
     assert "sesame" not in said.err
     assert "Traceback" not in said.err
     assert real.workspace.starts == []
+
+
+def test_what_set_gives_is_looked_at_before_the_first_start(cli: Cli, project: Project, real: OrchestraDouble) -> None:
+    kinds = {"full_refresh": {"type": "boolean", "default": False}, "tables": {"type": "list", "default": []}}
+    real.workspace.add("typed", {**KEYED, "inputs": kinds})
+    path = config(project, {"pipeline": "typed"})
+    said = cli("orchestra", "trigger", path, "--set", "full_refresh=sesame", "--set", "tables=sesame", "--set", "x=1")
+    assert said.code == 2
+    assert (
+        "the input 'full_refresh', which --set gives, is a text, and its type is boolean. "
+        "Write for example --set 'full_refresh:=true'." in said.err
+    )
+    assert """--set 'tables:=["shop.orders"]'""" in said.err
+    assert "takes no input 'x', which --set gives. It takes full_refresh, tables." in said.err
+    assert "sesame" not in said.err
+    assert real.workspace.starts == []
+    assert cli("orchestra", "trigger", path, "--set", "full_refresh:=true", "--set", 'tables:=["a"]').code == 0
 
 
 def test_time_is_up_for_the_command(cli: Cli, project: Project, real: OrchestraDouble) -> None:
