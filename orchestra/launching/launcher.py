@@ -19,6 +19,7 @@ from orchestra.client import OrchestraClient
 from orchestra.launching.fate import Target
 from orchestra.launching.giveninputs import input_problems
 from orchestra.launching.launch import Launch, Status
+from orchestra.launching.silence import silent_since, unanswered
 from runner.clock import Clock
 from runner.document import nearest
 from runner.errors import (
@@ -370,6 +371,10 @@ class Launcher:
             launch.fail("unknown", launch.error or "")
         elif launch.status == "running" or (launch.status == "started" and self.manner.wait):
             launch.status, launch.unfinished = "running", True
+            since = silent_since(self._clients[launch.workspace])
+            if since is not None:
+                launch.silent = True
+                launch.fail("running", unanswered(launch.workspace.name, since))
 
 
 async def _aliases(client: OrchestraClient) -> list[str]:
