@@ -197,6 +197,8 @@ class DbtTail:
         try:
             there = await _all(self.client.task_runs_of(self.run))
         except RequestRefused:
+            if not is_id(self.run):
+                raise UsageError(f"{self.run!r} is no id of a pipeline run.", guidance=_CHECK_RUN) from None
             await self._known()
             raise
         mine = [one for one in there if self.task in (one.id, one.task_id)]

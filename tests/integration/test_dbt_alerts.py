@@ -204,6 +204,9 @@ def test_a_run_that_is_not_there(cli: Cli, double: OrchestraDouble, hook: Hook) 
     assert said.code != 0
     assert "There is no run 00000000-0000-4000-8000-000000000000 in this workspace." in said.err
     assert "Check --run: the id of a pipeline run" in said.err
+    said = cli("orchestra", "alerts", "dbt", "--run", "nope")
+    assert said.code == 2
+    assert "'nope' is no id of a pipeline run." in said.err
 
 
 def test_an_address_that_is_none_is_refused_before_anything(cli: Cli, project: Project, hook: Hook) -> None:
