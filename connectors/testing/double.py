@@ -92,7 +92,7 @@ class Double(abc.ABC):
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
-        self._failed: OSError | None = None
+        self._failed: Exception | None = None
         self._stop: asyncio.Event
 
     @abc.abstractmethod
@@ -135,7 +135,10 @@ class Double(abc.ABC):
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
-        except OSError as error:
+        except Exception as error:
+            # Whoever waits for the start is told; after it nobody is.
+            if self._ready.is_set():
+                raise
             self._failed = error
             self._ready.set()
 

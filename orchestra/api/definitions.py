@@ -44,6 +44,20 @@ def parse_definition(data: Any, text: str) -> dict[str, Any] | None:
     return dict(found) if isinstance(found, Mapping) and isinstance(found.get("pipeline"), Mapping) else None
 
 
+def task_ids(definition: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the ids of the tasks in a definition."""
+    return frozenset(name for name, _ in _tasks(definition or {}))
+
+
+def _tasks(definition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    groups = definition.get("pipeline")
+    for key, group in groups.items() if isinstance(groups, Mapping) else ():
+        tasks = group.get("tasks") if isinstance(group, Mapping) else None
+        # A task may also stand where a group does.
+        for name, task in tasks.items() if isinstance(tasks, Mapping) else ((key, group),):
+            yield str(name), task
+
+
 @dataclass(frozen=True)
 class _Use:
     """One parameter of a task that holds the input.
@@ -103,15 +117,11 @@ class InputUses:
         return verdict
 
     def _find(self, definition: Mapping[str, Any]) -> Iterator[_Use]:
-        groups = definition.get("pipeline")
-        for key, group in groups.items() if isinstance(groups, Mapping) else ():
-            tasks = group.get("tasks") if isinstance(group, Mapping) else None
-            # A task may also stand where a group does.
-            for name, task in tasks.items() if isinstance(tasks, Mapping) else ((key, group),):
-                parameters = task.get("parameters") if isinstance(task, Mapping) else None
-                for place, text in _leaves(parameters, whole=False):
-                    if self._in(text):
-                        yield _Use(str(name), place, text)
+        for name, task in _tasks(definition):
+            parameters = task.get("parameters") if isinstance(task, Mapping) else None
+            for place, text in _leaves(parameters, whole=False):
+                if self._in(text):
+                    yield _Use(name, place, text)
 
     def _in(self, text: str) -> bool:
         return any(self._reference.fullmatch(found[1]) for found in _EXPRESSION.finditer(text))

@@ -79,6 +79,9 @@ class Transport:
         patient: Whether a request that is asked to slow down waits, and is tried again then; else whoever asked is told
             at once.
         requests: What tries reads again in place of ``retry``, with the same limits: that of a run.
+
+    Attributes:
+        unanswered: When the first request was sent that nothing was answered since; None after any answer.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Transport:
     ) -> None:
         self.workspace = workspace
         self.clock = clock
+        self.unanswered: datetime | None = None
         self._limits = limits
         self._requests = requests or Requests(limits, clock, retry=retry)
         self._patient = patient
@@ -161,7 +165,9 @@ class Transport:
             try:
                 reply = await self._exchange(self._reading, method, path, part, params=dict(params or {}), **more)
             except (httpx.HTTPError, TimeoutError, OSError) as error:
-                raise SourceDown(f"Orchestra: {method} /{path}: no answer ({said(error)}).") from error
+                raise SourceDown(
+                    f"Orchestra at {self.workspace.name}: {method} /{path.lstrip('/')}: no answer ({said(error)})."
+                ) from error
             except _TooLarge:
                 raise RequestRefused(
                     f"Orchestra: {method} /{path}: the answer is larger than {part.largest:,} bytes."
@@ -281,8 +287,10 @@ class Transport:
             url, headers = f"{self.workspace.host}{path}", dict(part.headers)
         else:
             url, headers = f"{self.workspace.base_url}/{path}", {**self.workspace.account_headers, **part.headers}
+        self.unanswered = self.unanswered or self.clock.now()
         with anyio.fail_after(self._whole):
             async with session.stream(method, url, headers=headers, **more) as response:
+                self.unanswered = None
                 body = bytearray()
                 skip = part.skip if response.status_code == 200 else 0
                 async for piece in response.aiter_bytes():

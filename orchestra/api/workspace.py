@@ -96,7 +96,8 @@ class Workspace:
         if not key and not keyless:
             raise SecretMissing(
                 "There is no API key for Orchestra.",
-                guidance="Set ORCHESTRA_API_KEY, or api_key: ${NAME_OF_A_VARIABLE}. "
+                guidance="Set ORCHESTRA_API_KEY or ORCHESTRA_API_TOKEN, here or in .env; where a file has an api_key, "
+                "it may be ${NAME_OF_A_VARIABLE}. "
                 "A key is made in Orchestra under Settings, API Keys.",
             )
         if not key.isascii() or not key.isprintable() or " " in key:

@@ -48,7 +48,11 @@ def tell_of_dbt(asked: Asked, output: Output) -> int:
     _check(asked)
     seconds, linger = _seconds("--timeout", asked.timeout), _seconds("--linger", asked.linger)
     environ = environment(Path.cwd())
-    if not asked.dry_run and not destinations(environ):
+    webhooks = destinations(environ)
+    wrong = [one.wrong for one in webhooks if one.wrong]
+    if wrong and not asked.dry_run:
+        raise UsageError(" ".join(wrong), guidance="Copy the address of the webhook again: it begins with https://.")
+    if not asked.dry_run and not webhooks:
         raise UsageError(
             "No webhook is set: nobody would be told.", guidance=f"Set {SLACK} or {ANY}, or look with --dry-run."
         )

@@ -207,7 +207,7 @@ def _show(launches: list[Launch], manner: Manner, output: Output) -> None:
     for one in shown:
         grid.add_row(one["workspace"], one["pipeline"], one["part"] or "", json.dumps(one["body"], ensure_ascii=False))
     screen().print(grid, markup=False)
-    print(f"{len(shown)} starts; nothing was sent.")
+    print(f"{len(shown)} {'start' if len(shown) == 1 else 'starts'}; nothing was sent.")
 
 
 def _run(launches: list[Launch], manner: Manner, output: Output, *, cancel: bool) -> int:
@@ -220,6 +220,7 @@ def _run(launches: list[Launch], manner: Manner, output: Output, *, cancel: bool
     from orchestra.client import open_client
     from orchestra.launching.launcher import Launcher
     from orchestra.launching.launchtable import LaunchLines, LaunchTable
+    from orchestra.launching.silence import Silence
     from runner.clock import SystemClock
     from runner.commands.output import run_async
     from runner.job import Limits
@@ -237,6 +238,8 @@ def _run(launches: list[Launch], manner: Manner, output: Output, *, cancel: bool
             live = sys.stderr.isatty() and not (output.json or output.quiet or output.debug)
             changed = (lambda _: None) if live else LaunchLines(clock, quiet=output.quiet)
             launcher = Launcher(launches, clients, clock, manner, changed=changed)
+            silence = Silence(clients.values(), clock)
+            shown = LaunchTable(launches, clock, warnings=lambda: silence.lines().values()) if live else None
 
             async def listen() -> None:
                 with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -245,7 +248,9 @@ def _run(launches: list[Launch], manner: Manner, output: Output, *, cancel: bool
 
             async with task_group() as group:
                 group.start_soon(listen)
-                with LaunchTable(launches, clock) if live else contextlib.nullcontext():
+                if shown is None:
+                    group.start_soon(silence.watch)
+                with shown or contextlib.nullcontext():
                     await launcher.run()
                 problems = await launcher.cancel() if cancel and launcher.stopped else []
                 group.cancel_scope.cancel()
@@ -278,16 +283,22 @@ def _report(launcher: Launcher, output: Output, now: float) -> int:
         # A narrow terminal wraps lines itself: the address of a run stays whole.
         console.width = max(console.width, _WIDE)
         console.print(table(launches, SystemClock()))
-        print(counts(launches) + "." + ("" if follows else " Started means accepted: nobody waited for the end."))
+        accepted = not follows and any(launch.status == "started" for launch in launches)
+        print(counts(launches) + "." + (" Started means accepted: nobody waited for the end." if accepted else ""))
     why = "Time is up" if launcher.timed_out else "Stopped"
-    going = [launch for launch in unfinished if launch.run]
-    if len(going) < len(unfinished):
-        sys.stderr.write(f"{why}: {len(unfinished) - len(going)} not started.\n")
-    if going:
+    begun = [launch for launch in unfinished if launch.run]
+    if len(begun) < len(unfinished):
+        sys.stderr.write(f"{why}: {len(unfinished) - len(begun)} not started.\n")
+    for silent in (False, True):
+        going = [launch for launch in begun if launch.silent is silent]
+        if not going:
+            continue
         one = len(going) == 1
         ends = ("goes" if one else "go") + " on in Orchestra"
         if any(launch.detail == "cancelling" for launch in going):
             ends = ("is" if one else "are") + " being cancelled"
+        elif silent:
+            ends = "may go on: Orchestra no longer answered"
         sys.stderr.write(f"{why}: {len(going)} {'run' if one else 'runs'} {ends}. To start again begins new runs.\n")
         sys.stderr.writelines(f"  {launch.name}: {launch.url}\n" for launch in going)
     if any(launch.status == "skipped" for launch in launches):

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import anyio
 
+from orchestra.api.definitions import task_ids
 from orchestra.api.models import PipelineRun, TaskRun
 from orchestra.api.transport import LONGEST_WINDOW
 from orchestra.api.waiting import passes
@@ -23,11 +24,13 @@ from orchestra.client import OrchestraClient, is_id
 from orchestra.dbt.log import DbtLog
 from orchestra.dbt.outcome import Outcome
 from orchestra.dbt.results import read_outcomes
+from runner.document import nearest
 from runner.errors import RequestRefused, RunnerError, UsageError
 from sensors.alert import Alert
 
 ItemT = TypeVar("ItemT")
 _RESULTS, _MANIFEST = "run_results.json", "manifest.json"
+_CHECK_RUN = "Check --run: the id of a pipeline run is meant, and the API key is that of its workspace."
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -62,6 +65,7 @@ class DbtTail:
     _following: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _told: set[str] = field(default_factory=set)
     _left: dict[str, bool] = field(default_factory=dict)
+    _tasks: frozenset[str] | None = None
     _files: dict[tuple[str, str], _File] = field(default_factory=dict)
 
     @property
@@ -113,7 +117,7 @@ class DbtTail:
         newest = await self._newest()
         if newest is None:
             self.status = ""
-            over = await self._run_over()
+            over = await self._may_begin()
             if over:
                 self.warned(f"The run {self.run} is over, and the task {self.task!r} did not run in it.")
             return over
@@ -138,6 +142,7 @@ class DbtTail:
         """
         newest = await self._newest()
         if newest is None:
+            await self._may_begin()
             raise RequestRefused(f"The task {self.task!r} has not run in the run {self.run}.")
         names = await self.client.artifacts(self.run, newest.id)
         manifests = [name for name in names if name.rpartition("/")[2] == _MANIFEST]
@@ -189,7 +194,13 @@ class DbtTail:
         if not self.run:
             named = await self._named()
             self.run, self.task = named.pipeline_run_id or "", named.task_id or named.id
-        there = await _all(self.client.task_runs_of(self.run))
+        try:
+            there = await _all(self.client.task_runs_of(self.run))
+        except RequestRefused:
+            if not is_id(self.run):
+                raise UsageError(f"{self.run!r} is no id of a pipeline run.", guidance=_CHECK_RUN) from None
+            await self._known()
+            raise
         mine = [one for one in there if self.task in (one.id, one.task_id)]
         if not mine and is_id(self.task):
             mine = [one for one in await self._attempts() if one.id == self.task]
@@ -237,13 +248,47 @@ class DbtTail:
             (one for one in found if self.task in (one.id, one.task_id)), key=lambda one: one.created_at or _EARLIEST
         )
 
+    async def _may_begin(self) -> bool:
+        """Return whether the run is over, in which the task has not begun.
+
+        Raises:
+            UsageError: The run does not have this task.
+        """
+        run = await self._known()
+        if self._tasks is None:
+            self._tasks = await self._declared(run)
+        # A task that is repeated runs under its id with a suffix.
+        if any(self.task == one or self.task.startswith(f"{one}_") for one in self._tasks):
+            return run.over
+        if self._tasks or run.over:
+            begun = {one.task_id for one in await _all(self.client.task_runs_of(self.run)) if one.task_id}
+            # It may have begun since.
+            if self.task not in begun:
+                known = sorted(begun | self._tasks)
+                near = nearest(self.task, known)
+                raise UsageError(
+                    f"The run {self.run} has no task {self.task!r}." + (f" Did you mean {near!r}?" if near else ""),
+                    guidance=f"Its tasks: {', '.join(known) or 'none'}.",
+                )
+        return run.over
+
+    async def _declared(self, run: PipelineRun) -> frozenset[str]:
+        """Return the ids of the tasks that a run may have; none where that cannot be known."""
+        try:
+            definition = await self.client.definition(
+                run.pipeline_id, branch=run.branch, commit=run.commit, version=run.pipeline_version_number
+            )
+        except RequestRefused:
+            return frozenset()
+        return task_ids(definition)
+
     async def _run_over(self) -> bool:
         return (await self._known()).over
 
     async def _known(self) -> PipelineRun:
         run = await self.client.run(self.run)
         if run is None:
-            raise RequestRefused(f"There is no run {self.run} in this workspace.", guidance="Check --run.")
+            raise RequestRefused(f"There is no run {self.run} in this workspace.", guidance=_CHECK_RUN)
         return run
 
 

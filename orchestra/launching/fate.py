@@ -25,18 +25,24 @@ class Target:
     Attributes:
         id: None where it is not known.
         exists: Whether there is such a pipeline; None where we may not know.
-        declared: The inputs that it takes; None where they are not known.
+        declared: The inputs that it takes, by name as its definition has them; None where they are not known.
     """
 
     def __init__(
-        self, client: OrchestraClient, pipeline: str, *, branch: str | None = None, commit: str | None = None
+        self,
+        client: OrchestraClient,
+        pipeline: str,
+        *,
+        branch: str | None = None,
+        commit: str | None = None,
+        version: int | None = None,
     ) -> None:
         self.client = client
         self.pipeline = pipeline
         self.id = pipeline if is_id(pipeline) else None
         self.exists: bool | None = None
-        self.declared: frozenset[str] | None = None
-        self._branch, self._commit = branch, commit
+        self.declared: Mapping[str, Any] | None = None
+        self._branch, self._commit, self._version = branch, commit, version
         self._definition: dict[str, Any] | None = None
         self._inputs: dict[str, Any] = {}
         self._before: frozenset[str] = frozenset()
@@ -53,12 +59,14 @@ class Target:
             if pipeline is None:
                 return
             self.id = pipeline.id
-            self._definition = await self.client.definition(self.pipeline, branch=self._branch, commit=self._commit)
-            # What a branch takes is not what the pipeline takes as it is published.
-            self._inputs = {} if self._branch or self._commit else pipeline.inputs
+            self._definition = await self.client.definition(
+                self.pipeline, branch=self._branch, commit=self._commit, version=self._version
+            )
+            # What a branch or a version takes is not what the pipeline takes as it is published.
+            self._inputs = {} if self._branch or self._commit or self._version else pipeline.inputs
             if self._definition is not None or self._inputs:
                 own = (self._definition or {}).get("inputs")
-                self.declared = frozenset({*self._inputs, *(own if isinstance(own, Mapping) else ())})
+                self.declared = {**self._inputs, **(own if isinstance(own, Mapping) else {})}
             _, runs = await began(self.client, pipeline.id, self.client.clock.now())
             self._before = frozenset(runs)
         except (PermissionMissing, RequestRefused, OutcomeUnknown):

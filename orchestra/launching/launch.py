@@ -55,6 +55,7 @@ class Launch:
         error: Why it is not well; never a value of an input.
         candidates: Pages of the runs that may be this one.
         unfinished: Whether whoever asked went away before it was over.
+        silent: Whether Orchestra did not answer then.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Launch:
     error: str | None = None
     candidates: tuple[str, ...] = ()
     unfinished: bool = False
+    silent: bool = False
 
     @property
     def pipeline(self) -> str:

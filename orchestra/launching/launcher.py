@@ -17,8 +17,11 @@ from orchestra.api.waiting import passes
 from orchestra.api.workspace import Workspace
 from orchestra.client import OrchestraClient
 from orchestra.launching.fate import Target
+from orchestra.launching.giveninputs import input_problems
 from orchestra.launching.launch import Launch, Status
+from orchestra.launching.silence import silent_since, unanswered
 from runner.clock import Clock
+from runner.document import nearest
 from runner.errors import (
     CredentialsRejected,
     DeliveryRefused,
@@ -34,6 +37,7 @@ from runner.tasks import task_group
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _FIRST_LOOK, _LOOK_AGAIN = 2.0, 15.0
 _CANCEL = 30.0
+RUN_KEY = "run_key"
 _KEYS = "Check the variables that hold the API keys: a key belongs to one workspace."
 
 
@@ -163,7 +167,9 @@ class Launcher:
             entry, client = launch.entry, self._clients[launch.workspace]
             place = self._place(launch)
             if place not in self._targets:
-                self._targets[place] = Target(client, launch.pipeline, branch=entry.branch, commit=entry.commit)
+                self._targets[place] = Target(
+                    client, launch.pipeline, branch=entry.branch, commit=entry.commit, version=entry.version_number
+                )
         errors: dict[object, RunnerError] = {}
 
         async def look(place: object, target: Target) -> None:
@@ -176,9 +182,20 @@ class Launcher:
             for place, target in self._targets.items():
                 group.start_soon(look, place, target)
         problems: dict[str, None] = {}
+        aliases: dict[Workspace, list[str]] = {}
         for launch in self.launches:
             target, error = self._targets[self._place(launch)], errors.get(self._place(launch))
-            for problem in [error.message] if error else _problems(launch, target):
+            found: list[str] = []
+            if error is not None:
+                found = [error.message]
+            elif target.exists is False:
+                if launch.workspace not in aliases:
+                    aliases[launch.workspace] = await _aliases(self._clients[launch.workspace])
+                near = nearest(launch.pipeline, aliases[launch.workspace])
+                found = ["there is no such pipeline in this workspace." + (f" Did you mean {near!r}?" if near else "")]
+            elif target.declared is not None:
+                found = input_problems(launch, target.declared, run_key=self.manner.run_key_input or RUN_KEY)
+            for problem in found:
                 problems[f"{launch.label}/{launch.pipeline}: {problem}"] = None
         name = self.manner.run_key_input
         if name and all(target.declared is not None and not target.takes(name) for target in self._targets.values()):
@@ -190,10 +207,11 @@ class Launcher:
             raise CredentialsRejected(text, guidance=_KEYS)
         if errors:
             raise Unreachable(text, guidance="Run the same command again when Orchestra answers.")
-        raise UsageError(text, guidance="Correct the names, or leave these pipelines out with --only.")
+        raise UsageError(text, guidance="Correct it, or leave these pipelines out with --only.")
 
     def _place(self, launch: Launch) -> object:
-        return launch.workspace, launch.pipeline, launch.entry.branch, launch.entry.commit
+        entry = launch.entry
+        return launch.workspace, launch.pipeline, entry.branch, entry.commit, entry.version_number
 
     # Starting.
 
@@ -261,7 +279,7 @@ class Launcher:
 
     def _give_key(self, launch: Launch, target: Target) -> str | None:
         """Give a start a key of its own, where its pipeline takes one; return the input that carries it."""
-        name = self.manner.run_key_input or "run_key"
+        name = self.manner.run_key_input or RUN_KEY
         if name in launch.inputs or not target.takes(name):
             return None
         launch.start = launch.start.model_copy(update={"run_inputs": {**launch.inputs, name: self._new_key()}})
@@ -353,13 +371,16 @@ class Launcher:
             launch.fail("unknown", launch.error or "")
         elif launch.status == "running" or (launch.status == "started" and self.manner.wait):
             launch.status, launch.unfinished = "running", True
+            since = silent_since(self._clients[launch.workspace])
+            if since is not None:
+                launch.silent = True
+                launch.fail("running", unanswered(launch.workspace.name, since))
 
 
-def _problems(launch: Launch, target: Target) -> list[str]:
-    """Return what can be seen to be wrong before a start."""
-    if target.exists is False:
-        return ["there is no such pipeline in this workspace."]
-    if target.declared is None:
+async def _aliases(client: OrchestraClient) -> list[str]:
+    """Return the aliases of a workspace; none where they may not be seen."""
+    try:
+        async with contextlib.aclosing(client.pipelines()) as pages:
+            return [one.alias for page in [page async for page in pages] for one in page if one.alias]
+    except RunnerError:
         return []
-    missing = sorted({*launch.into} - target.declared)
-    return [f"the pipeline takes no input {name!r}, which --input names." for name in missing]

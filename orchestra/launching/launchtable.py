@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -75,14 +75,23 @@ class LaunchTable:
 
     Args:
         console: Standard error by default.
+        warnings: Returns what else there is to say.
     """
 
-    def __init__(self, launches: Sequence[Launch], clock: Clock, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        launches: Sequence[Launch],
+        clock: Clock,
+        console: Console | None = None,
+        *,
+        warnings: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._launches = launches
         self._clock = clock
+        self._warnings = warnings
         self._console = console or Console(stderr=True)
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
 
@@ -106,7 +115,8 @@ class LaunchTable:
         parts: list[Any] = [table(rows[:room], self._clock, brief=True)]
         if len(rows) > room:
             parts.append(Text(f"… and {len(rows) - room} more", style="dim"))
-        return Group(Text(counts(self._launches), style="bold"), *parts)
+        warned = [Text(line, style="yellow") for line in self._warnings()]
+        return Group(Text(counts(self._launches), style="bold"), *warned, *parts)
 
 
 def table(launches: Sequence[Launch], clock: Clock, *, brief: bool = False) -> Table:

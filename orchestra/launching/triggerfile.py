@@ -158,6 +158,12 @@ def load_triggers(path: Path, environ: Mapping[str, str], *, only: tuple[str, ..
         UsageError: A pattern fits nothing.
     """
     document = _document(path)
+    data: object = document.data
+    if isinstance(data, dict) and isinstance(data.get("pipeline"), dict) and not {"workspaces", "pipelines"} & {*data}:
+        raise JobFileError(
+            f"{path}: this is a pipeline, not a trigger file.",
+            guidance="Start it with --pipeline NAME: its alias or id in Orchestra.",
+        )
     file = validate(TriggerFile, document.data, document)
     known, problems = sorted(file.workspaces), []
     for index, entry in enumerate(file.pipelines):

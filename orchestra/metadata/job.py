@@ -7,13 +7,17 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from orchestra.api.workspace import Workspace
 from orchestra.metadata.dltsecrets import destination_types, dlt_environment
 from orchestra.metadata.tables import RESOURCES, SCHEMA
 from runner.contract import destination_options
-from runner.errors import UsageError
+from runner.document import nearest
+from runner.errors import SecretMissing, UsageError
 from runner.job import DestinationSpec, SourceSpec
 from runner.jobfile import SettledJob, load_job
+from runner.plugins import load_plugin
 
 
 def settle_metadata(
@@ -71,18 +75,50 @@ def _named(environ: Mapping[str, str]) -> str | None:
 
 def _source(source: SourceSpec, environ: Mapping[str, str]) -> SourceSpec:
     given = source.options
-    found = Workspace.of(
-        api_key=given.get("api_key"), base_url=given.get("base_url"), account=given.get("account"), environ=environ
-    )
+    try:
+        found = Workspace.of(
+            api_key=given.get("api_key"), base_url=given.get("base_url"), account=given.get("account"), environ=environ
+        )
+    except SecretMissing as error:
+        guidance = f"{error.advice} Or write orchestra_api_token into .dlt/secrets.toml."
+        raise SecretMissing(error.message, guidance=guidance) from None
     own = {"api_key": found.api_key, "base_url": found.base_url, "account": found.account}
     return SourceSpec.model_validate({**source.model_dump(exclude_unset=True), **own})
 
 
 def _destination(own: DestinationSpec, kind: str | None, environ: Mapping[str, str]) -> DestinationSpec:
     dataset = environ.get("DATASET") or own.dataset
+    credentials = bool(environ.get("DEST_CREDS", "").strip())
+    if kind is None and credentials:
+        # They say no type: they are those of the destination that there is.
+        kind = own.type
     if kind is None:
         return own.model_copy(update={"dataset": dataset})
     kept = own.options if kind == own.type else {}
-    return DestinationSpec.model_validate(
-        {**kept, **destination_options(kind, environ), "type": kind, "dataset": dataset}
-    )
+    given = {key: value for key, value in destination_options(kind, environ).items() if key not in ("type", "dataset")}
+    found = DestinationSpec.model_validate({**kept, **given, "type": kind, "dataset": dataset})
+    if credentials:
+        _check_credentials(found)
+    return found
+
+
+def _check_credentials(destination: DestinationSpec) -> None:
+    """Refuse keys of DEST_CREDS that the destination does not take, under the name of the variable."""
+    try:
+        config: type[BaseModel] = load_plugin("runner.destinations", destination.type).config_model
+        config.model_validate(destination.options)
+    except ImportError:
+        return  # whoever makes the destination says what to install
+    except ValidationError as error:
+        problems = []
+        for one in error.errors():
+            name = ".".join(map(str, one["loc"]))
+            near = nearest(name, config.model_fields) if one["type"] == "extra_forbidden" else None
+            said = "unknown key" if one["type"] == "extra_forbidden" else str(one["msg"]).removeprefix("Value error, ")
+            where = f"DEST_CREDS: {name}: " if name else "DEST_CREDS: "
+            problems.append(f"{where}{said}." + (f" Did you mean {near!r}?" if near else ""))
+        raise UsageError(
+            "\n".join(problems),
+            guidance=f"It was read for a destination of type {destination.type}, which --destination or DESTINATION "
+            f"names; it takes {', '.join(sorted(config.model_fields))}.",
+        ) from None

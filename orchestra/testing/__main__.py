@@ -12,6 +12,8 @@ from orchestra.testing.history import add_history
 from orchestra.testing.local import local_orchestra, serve
 from runner.errors import UsageError
 
+_LAST_PORT = 65535
+
 
 def main() -> int:
     """Serve; return the exit code."""
@@ -27,6 +29,8 @@ def main() -> int:
     arguments.add_argument("--days", type=float, default=30.0, help="how far back they go")
     arguments.add_argument("--seed", type=int, default=1, help="the same seed makes up the same runs")
     asked = arguments.parse_args()
+    if not 0 <= asked.port <= _LAST_PORT:
+        arguments.exit(UsageError.exit_code, f"error: --port {asked.port}: a port is 0 to {_LAST_PORT}.\n")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

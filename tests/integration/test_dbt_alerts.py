@@ -181,6 +181,42 @@ def test_a_task_that_has_not_begun(cli: Cli, double: OrchestraDouble, hook: Hook
     assert "has not run yet" in said.err
 
 
+@pytest.mark.parametrize("more", [(), ("--follow",), ("--artifacts",)])
+def test_a_task_that_the_run_does_not_have(
+    cli: Cli, double: OrchestraDouble, hook: Hook, more: tuple[str, ...]
+) -> None:
+    run = start(double, after=30.0)
+    said = cli("orchestra", "alerts", "dbtt", "--run", run, *more)
+    assert said.code == 2
+    assert f"The run {run} has no task 'dbtt'. Did you mean 'dbt'?" in said.err
+    assert "Its tasks: dbt." in said.err
+    double.fail("status", "/data", status=404, times=9)
+    double.workspace.start_after = 0.0
+    ended = start(double, attempts=[{"seconds": 0.0}])
+    assert cli("orchestra", "alerts", "dbt", "--run", ended, "--follow", "--timeout", "30s", "--dry-run").code == 0
+    said = cli("orchestra", "alerts", "nope", "--run", ended, *more)
+    assert said.code == 2, said.err
+    assert "Its tasks: dbt." in said.err
+
+
+def test_a_run_that_is_not_there(cli: Cli, double: OrchestraDouble, hook: Hook) -> None:
+    said = cli("orchestra", "alerts", "dbt", "--run", "00000000-0000-4000-8000-000000000000", "--follow")
+    assert said.code != 0
+    assert "There is no run 00000000-0000-4000-8000-000000000000 in this workspace." in said.err
+    assert "Check --run: the id of a pipeline run" in said.err
+    said = cli("orchestra", "alerts", "dbt", "--run", "nope")
+    assert said.code == 2
+    assert "'nope' is no id of a pipeline run." in said.err
+
+
+def test_an_address_that_is_none_is_refused_before_anything(cli: Cli, project: Project, hook: Hook) -> None:
+    project.environ["ALERTS_WEBHOOK"] = "hooks.example/sesame"
+    said = cli("orchestra", "alerts", "dbt", "--run", "x", "--follow")
+    assert said.code == 2
+    assert "ALERTS_WEBHOOK is no address." in said.err
+    assert "sesame" not in said.err
+
+
 def test_from_files(cli: Cli, hook: Hook, project: Project) -> None:
     arguments = ["--results", GOLDEN / "test_results.json", "--manifest", GOLDEN / "manifest.json"]
     assert cli("orchestra", "alerts", *arguments).code == 0

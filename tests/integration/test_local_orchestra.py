@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.testing.__main__ import main
 from orchestra.testing.local import local_orchestra, serve
 from orchestra.testing.request import PREFIX
 from runner.errors import UsageError
@@ -79,6 +80,22 @@ def test_a_wrong_folder_is_refused(tmp_path: Path, name: str, text: str, said: s
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=said):
         local_orchestra(port=0, key="local", pipelines=tmp_path)
+
+
+def test_our_own_pipelines_are_taken() -> None:
+    folder = Path(__file__).parents[2] / "orchestra" / "pipelines"
+    double = local_orchestra(port=0, key="local", pipelines=folder)
+    assert {one.alias for one in double.workspace.pipelines.values()} == {path.stem for path in folder.glob("*.yml")}
+
+
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["orchestra.testing", "--port", "99999"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: --port 99999: a port is 0 to 65535.\n"
+    with pytest.raises(OverflowError):
+        local_orchestra(port=99999, key="local").__enter__()
 
 
 def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import anyio
 import pytest
+from rich.console import Console
 
-from orchestra.client import open_client
+from orchestra.client import OrchestraClient, open_client
 from orchestra.launching.launch import Launch, plan_launches
 from orchestra.launching.launcher import Launcher, Manner
 from orchestra.launching.launchtable import LaunchLines, LaunchTable, counts
 from orchestra.launching.ranges import cut, parse_range
+from orchestra.launching.silence import Silence
 from orchestra.launching.triggerfile import load_triggers
 from orchestra.testing import OrchestraDouble
 from runner.errors import CredentialsRejected, Unreachable, UsageError
+from runner.tasks import task_group
 from runner.testing.clock import ManualClock
 from tests.conftest import Cli, Project
 
@@ -270,16 +277,86 @@ async def test_a_refusal_is_final_and_says_no_values(place: Place) -> None:
     assert "eu-se" not in json.dumps(launch.record(0.0)) + repr(launch)
 
 
+async def test_who_never_hears_of_a_run_again_does_not_claim_that_it_goes_on(place: Place) -> None:
+    place.double.fail("reset", "/status|/pipeline_runs", after=9, times=10**6)
+    (launch,) = await place.run("keyed", wait=True, timeout=300.0)
+    assert launch.unfinished
+    assert launch.silent
+    assert re.search(r"Orchestra at 127\.0\.0\.1:\d+ has not answered since 20", launch.error or "")
+    assert place.launcher.timed_out
+
+
+async def test_silence_is_told_once_and_its_end_too(place: Place) -> None:
+    client = SimpleNamespace(
+        workspace=SimpleNamespace(name="here"), clock=place.clock, transport=SimpleNamespace(unanswered=None)
+    )
+    stream = io.StringIO()
+    silence = Silence([cast("OrchestraClient", client)] * 2, place.clock, stream)
+    began = place.clock.now()
+    async with task_group() as group:
+        group.start_soon(silence.watch)
+        client.transport.unanswered = began
+        while (place.clock.now() - began).total_seconds() < 60:
+            await anyio.sleep(0)
+        (line,) = stream.getvalue().splitlines()
+        assert line.endswith(f"Orchestra at here has not answered since {began:%Y-%m-%dT%H:%M:%SZ}.")
+        table = LaunchTable([], place.clock, warnings=lambda: silence.lines().values())
+        console = Console(file=io.StringIO(), record=True)
+        console.print(table.render())
+        assert "has not answered since" in console.export_text()
+        client.transport.unanswered = None
+        while len(stream.getvalue().splitlines()) < 2:
+            await anyio.sleep(0)
+        assert stream.getvalue().endswith("Orchestra at here answers again.\n")
+        group.cancel_scope.cancel()
+
+
 # Before the first start.
 
 
 async def test_nothing_is_started_where_a_pipeline_is_missing(place: Place) -> None:
     with pytest.raises(UsageError) as caught:
         await place.run("keyed", "kayed", "hidden", parts=HALF)
-    assert "first/kayed: there is no such pipeline" in caught.value.message
+    assert "first/kayed: there is no such pipeline in this workspace. Did you mean 'keyed'?" in caught.value.message
     assert "first/hidden: the pipeline takes no input 'window'" in caught.value.message
     assert "Nothing was started." in caught.value.message
     assert place.runs == []
+
+
+async def test_nothing_is_started_where_inputs_are_wrong(place: Place) -> None:
+    typed = {
+        **KEYED,
+        "inputs": {
+            "tables": {"type": "list", "default": []},
+            "full_refresh": {"type": "boolean", "default": False},
+            "day": {"type": "string"},
+            "rows": {"type": "number", "default": None, "optional": True},
+        },
+    }
+    place.double.workspace.add("typed", typed)
+    given = {"full_refresh": "sesame", "rows": True, "tables": ["a"], "tabels": "sesame"}
+    with pytest.raises(UsageError) as caught:
+        await place.run({"pipeline": "typed", "run_inputs": given}, {"pipeline": "keyed", "run_inputs": {"reegion": 1}})
+    assert caught.value.message.splitlines() == [
+        "first/typed: the input 'full_refresh' is a text, and its type is boolean. Leave the quotes out.",
+        "first/typed: the input 'rows' is a flag, and its type is number.",
+        "first/typed: the pipeline takes no input 'tabels'. Did you mean 'tables'?",
+        "first/typed: the pipeline needs the input 'day', which has no default. Give it in run_inputs.",
+        "first/keyed: the pipeline takes no input 'reegion'. Did you mean 'region'?",
+        "Nothing was started.",
+    ]
+    assert caught.value.exit_code == 2
+    assert place.runs == []
+    # A run that goes on from an earlier one has its inputs.
+    (again,) = await place.run({"pipeline": "typed", "retry_from_failed": True, "run_inputs": {"rows": 5}})
+    assert again.attempts == 1
+
+
+async def test_where_inputs_are_not_known_orchestra_decides(place: Place) -> None:
+    place.double.fail("status", "/pipeline", status=403, times=9)
+    (launch,) = await place.run({"pipeline": "keyed", "run_inputs": {"reegion": "eu"}})
+    assert launch.status == "not started"
+    assert launch.attempts == 1
 
 
 async def test_nothing_is_started_where_a_key_is_wrong(place: Place) -> None:
@@ -543,6 +620,41 @@ def test_what_cannot_start(cli: Cli, project: Project, real: OrchestraDouble, ar
     assert "sesame" not in said.err
     assert "Traceback" not in said.err
     assert real.workspace.starts == []
+
+
+def test_what_set_gives_is_looked_at_before_the_first_start(cli: Cli, project: Project, real: OrchestraDouble) -> None:
+    kinds = {"full_refresh": {"type": "boolean", "default": False}, "tables": {"type": "list", "default": []}}
+    real.workspace.add("typed", {**KEYED, "inputs": kinds})
+    path = config(project, {"pipeline": "typed"})
+    said = cli("orchestra", "trigger", path, "--set", "full_refresh=sesame", "--set", "tables=sesame", "--set", "x=1")
+    assert said.code == 2
+    assert (
+        "the input 'full_refresh', which --set gives, is a text, and its type is boolean. "
+        "Write for example --set 'full_refresh:=true'." in said.err
+    )
+    assert """--set 'tables:=["shop.orders"]'""" in said.err
+    assert "takes no input 'x', which --set gives. It takes full_refresh, tables." in said.err
+    assert "sesame" not in said.err
+    assert real.workspace.starts == []
+    assert cli("orchestra", "trigger", path, "--set", "full_refresh:=true", "--set", 'tables:=["a"]').code == 0
+
+
+def test_a_pipeline_is_no_trigger_file(cli: Cli, project: Project, real: OrchestraDouble) -> None:
+    path = project.folder / "orders.yml"
+    path.write_text(json.dumps(KEYED), "utf-8")
+    said = cli("orchestra", "trigger", path)
+    assert said.code == 2
+    assert "orders.yml: this is a pipeline, not a trigger file." in said.err
+    assert "--pipeline NAME" in said.err
+    assert len(said.err.splitlines()) <= 2
+
+
+def test_started_is_explained_where_something_was(cli: Cli, project: Project, real: OrchestraDouble) -> None:
+    real.fail("status", "/start", status=400, body={"detail": "no"}, times=2)
+    said = cli("orchestra", "trigger", config(project))
+    assert said.code == 1
+    assert said.out.rstrip().endswith("1 not started.")
+    assert "1 start; nothing was sent." in cli("orchestra", "trigger", config(project), "--dry-run").out
 
 
 def test_time_is_up_for_the_command(cli: Cli, project: Project, real: OrchestraDouble) -> None:

@@ -272,6 +272,18 @@ def test_json_of_a_connection_is_taken_too(folder: Path, monkeypatch: pytest.Mon
     assert settled.destination.options == {"path": "other.duckdb"}
 
 
+def test_credentials_without_a_type_are_those_of_the_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEST_CREDS", json.dumps({"path": "other.duckdb"}))
+    destination = settle_metadata(None, None, None, folder)[0].destination
+    assert (destination.type, destination.options) == ("duckdb", {"path": "other.duckdb"})
+    monkeypatch.setenv("DEST_CREDS", json.dumps({"pth": "sesame.duckdb"}))
+    with pytest.raises(UsageError, match=r"DEST_CREDS: pth: unknown key\. Did you mean 'path'\?") as caught:
+        settle_metadata(None, None, None, folder)
+    assert "metadata.yml" not in caught.value.message
+    assert "type duckdb" in (caught.value.advice)
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_job_file_keeps_its_destination(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", "postgresql://me@host/db")
     path = folder / "job.yml"
@@ -285,5 +297,10 @@ def test_a_job_file_keeps_its_destination(folder: Path, monkeypatch: pytest.Monk
 
 def test_without_a_key_nothing_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORCHESTRA_API_TOKEN")
-    with pytest.raises(SecretMissing):
+    with pytest.raises(SecretMissing) as caught:
         settle_metadata(None, None, None, folder)
+    hint = redact(caught.value.advice)
+    assert "***" not in hint
+    assert "ORCHESTRA_API_TOKEN" in hint
+    assert "orchestra_api_token into .dlt/secrets.toml" in hint
+    assert "${NAME_OF_A_VARIABLE}" in hint
