@@ -91,9 +91,9 @@ def cli(shell: subprocess.Popen[str], double: OrchestraDouble, tmp_path: Path) -
 def test_definitions_come_and_go(cli: Cli, double: OrchestraDouble) -> None:
     load = str(cli.folder / "load.yml")
     cli("pipeline", "validate", load, said="Validation passed", ORCHESTRA_API_KEY="none")
-    (cli.folder / "wrong.yml").write_text(LOAD.replace("name: Pull", "nam: Pull"))
+    (cli.folder / "wrong.yml").write_text(LOAD.replace("integration_job:", "integration_jab:"))
     wrong = cli("pipeline", "validate", str(cli.folder / "wrong.yml"), code=1, said="YAML snippet")
-    for key in ("name", "nam"):
+    for key in ("integration_job", "integration_jab"):
         assert f"Error at: pipeline.load.TaskGroupModel.tasks.pull.{key}" in wrong
     cli("pipeline", "new", "-p", str(cli.folder / "wrong.yml"), "-a", "load", code=1)
     cli("pipeline", "new", "-p", load, "-a", "load", "--no-publish", said="created successfully")
