@@ -36,6 +36,7 @@ TYPES: dict[str, dict[str, str]] = {
     },
 }
 
+_LEDGER = {"table_name": "text", "published_at": "double"}
 # Column to kind, then rows as they are written in SQL. A text in braces is JSON.
 SHOP: dict[str, tuple[dict[str, str], list[str]]] = {
     "shop__customers": (
@@ -90,10 +91,7 @@ SHOP: dict[str, tuple[dict[str, str], list[str]]] = {
         },
         ["1, 1, 10, 3, 2.50, 0.1", "1, 2, 11, 1, 8.00, 0", "2, 1, 10, 2, 2.55, 0.15", "3, 1, 11, 5, 8.01, 0.3"],
     ),
-    "_runner_state": (
-        {"table_name": "text", "published_at": "double"},
-        ["'shop__order_items', 1709251200", "'shop__order_items', 1709251100"],
-    ),
+    "_runner_state": (_LEDGER, ["'shop__order_items', 1709251200", "'shop__order_items', 1709251100"]),
 }
 WORKSPACE: dict[str, tuple[dict[str, str], list[str]]] = {
     "pipelines": (
@@ -185,6 +183,7 @@ WORKSPACE: dict[str, tuple[dict[str, str], list[str]]] = {
         },
         ["'a1', 'orders', 'TABLE', 'DBT_CORE', '2024-05-01 00:00:00+00', '2024-05-02 23:59:59+00'"],
     ),
+    "_runner_state": (_LEDGER, ["'pipelines', 1714694400", "'assets', 1714694400"]),
 }
 DATASETS: Mapping[str, dict[str, tuple[dict[str, str], list[str]]]] = {
     "raw_shop": SHOP,

@@ -5,6 +5,9 @@ One process for many commands: to import dbt takes seconds. Each line that comes
 
 With ``without_warehouse`` a model is compiled as if its table did not exist ("new") or did ("there"): an incremental model asks
 for it, and there is nobody to ask.
+
+The adapter of DuckDB keeps the file open as long as its process lives, and no other process can open it meanwhile: here it is
+closed after each command.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 from dbt.adapters.base import BaseAdapter
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
 
@@ -54,7 +58,10 @@ def _answer(command: dict[str, Any]) -> dict[str, Any]:
 
     flags = ["--warn-error", "--no-use-colors", "--quiet", "--no-version-check", "--log-level-file", "none"]
     with mock.patch.dict(os.environ, command["environ"]), _without_warehouse(command.get("without_warehouse")):
-        done = dbtRunner(callbacks=[hear]).invoke([*flags, *command["arguments"]])
+        try:
+            done = dbtRunner(callbacks=[hear]).invoke([*flags, *command["arguments"]])
+        finally:
+            DuckDBConnectionManager.close_all_connections()
     results = [
         {
             "id": result.node.unique_id,

@@ -1,8 +1,8 @@
 select
     customer_id,
     count(*) as orders,
-    sum(case when is_returned = {{ flag('1 = 1') }} then 1 else 0 end) as returned_orders,
-    sum(case when is_returned = {{ flag('1 = 1') }} then 0 else total end) as revenue,
+    count(case when status = 'returned' then 1 end) as returned_orders,
+    {{ decimal('sum(revenue)', 2) }} as revenue,
     min(placed_on) as first_order_on,
     max(placed_on) as last_order_on
 from {{ ref('stg_shop__orders') }}

@@ -22,7 +22,7 @@ select
     products.product_title,
     orders.customer_id,
     orders.placed_on,
-    orders.is_returned,
+    orders.status as order_status,
     priced.quantity,
     priced.unit_price,
     priced.discount,

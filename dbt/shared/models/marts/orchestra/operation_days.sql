@@ -17,8 +17,8 @@ select
     operation_type,
     day,
     count(*) as operations,
-    sum(case when operation_status = 'FAILED' then 1 else 0 end) as failed_operations,
+    count(case when operation_status = 'FAILED' then 1 end) as failed_operations,
     sum(duration_seconds) as seconds,
-    sum(rows_affected) as rows_affected
+    cast(sum(rows_affected) as {{ dbt.type_bigint() }}) as rows_affected
 from operations
 group by integration, operation_type, day

@@ -17,8 +17,8 @@ totals as (
         pipeline_id,
         created_on,
         count(*) as runs,
-        sum(case when is_failed = {{ flag('1 = 1') }} then 1 else 0 end) as failed_runs,
-        sum(case when is_unfinished = {{ flag('1 = 1') }} then 1 else 0 end) as unfinished_runs,
+        count(case when is_failed = {{ flag('1 = 1') }} then 1 end) as failed_runs,
+        count(case when is_unfinished = {{ flag('1 = 1') }} then 1 end) as unfinished_runs,
         avg(run_seconds) as mean_run_seconds,
         max(run_seconds) as longest_run_seconds
     from {{ ref('fct_pipeline_runs') }}

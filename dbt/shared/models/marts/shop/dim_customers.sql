@@ -8,7 +8,7 @@ select
     customers.created_at,
     coalesce(orders.orders, 0) as orders,
     coalesce(orders.returned_orders, 0) as returned_orders,
-    coalesce(orders.revenue, 0) as revenue,
+    {{ decimal('coalesce(orders.revenue, 0)', 2) }} as revenue,
     orders.first_order_on,
     orders.last_order_on
 from {{ ref('stg_shop__customers') }} as customers

@@ -14,7 +14,7 @@ select
     products.sku,
     products.product_title,
     products.list_price,
-    coalesce(sold.units_sold, 0) as units_sold,
-    coalesce(sold.net_amount, 0) as net_amount
+    cast(coalesce(sold.units_sold, 0) as {{ dbt.type_bigint() }}) as units_sold,
+    {{ decimal('coalesce(sold.net_amount, 0)', 2) }} as net_amount
 from {{ ref('stg_shop__products') }} as products
 left join sold on sold.product_id = products.product_id

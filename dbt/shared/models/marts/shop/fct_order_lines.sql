@@ -6,7 +6,7 @@ select
     product_title,
     customer_id,
     placed_on,
-    is_returned,
+    order_status,
     quantity,
     unit_price,
     discount,

@@ -4,10 +4,10 @@ select
     orders.order_id,
     orders.customer_id,
     orders.status,
-    orders.is_returned,
     orders.placed_at,
     orders.placed_on,
     orders.total,
+    orders.revenue,
     orders.note,
     orders.updated_at
 from {{ ref('stg_shop__orders') }} as orders

@@ -17,7 +17,7 @@ totals as (
         placed_on,
         count(*) as orders,
         count(distinct customer_id) as customers,
-        sum(case when is_returned = {{ flag('1 = 1') }} then 0 else total end) as revenue
+        sum(revenue) as revenue
     from {{ ref('fct_orders') }}
     group by placed_on
 
@@ -27,6 +27,6 @@ select
     days.day,
     coalesce(totals.orders, 0) as orders,
     coalesce(totals.customers, 0) as customers,
-    coalesce(totals.revenue, 0) as revenue
+    {{ decimal('coalesce(totals.revenue, 0)', 2) }} as revenue
 from days
 left join totals on totals.placed_on = days.day
