@@ -134,7 +134,7 @@
 {%- endmacro %}
 
 {% macro snowflake__moment_of(seconds) -%}
-    timestampadd(microsecond, cast({{ seconds }} * 1000000 as bigint), cast('1970-01-01 00:00:00+00:00' as timestamp_tz))
+    to_timestamp_ltz(cast({{ seconds }} * 1000000 as bigint), 6)
 {%- endmacro %}
 
 {% macro bigquery__moment_of(seconds) -%}

@@ -32,7 +32,7 @@
 {%- endmacro %}
 
 {% macro snowflake__json_field(column, field) -%}
-    cast(get({{ column }}, '{{ field }}') as varchar)
+    cast({{ column }}:"{{ field }}" as varchar)
 {%- endmacro %}
 
 {% macro bigquery__json_field(column, field) -%}
