@@ -10,7 +10,7 @@
 {%- endmacro %}
 
 {% macro snowflake__add_days(day, days) -%}
-    dateadd(day, {{ days }}, {{ day }})
+    cast(dateadd(day, {{ days }}, {{ day }}) as date)
 {%- endmacro %}
 
 {% macro bigquery__add_days(day, days) -%}
@@ -134,15 +134,15 @@
 {%- endmacro %}
 
 {% macro snowflake__moment_of(seconds) -%}
-    to_timestamp_ltz(cast({{ seconds }} * 1000000 as bigint), 6)
+    to_timestamp_ltz(cast(cast({{ seconds }} as double) * 1000000 as bigint), 6)
 {%- endmacro %}
 
 {% macro bigquery__moment_of(seconds) -%}
-    timestamp_micros(cast({{ seconds }} * 1000000 as int64))
+    timestamp_micros(cast(cast({{ seconds }} as float64) * 1000000 as int64))
 {%- endmacro %}
 
 {% macro databricks__moment_of(seconds) -%}
-    timestamp_micros(cast({{ seconds }} * 1000000 as bigint))
+    timestamp_micros(cast(cast({{ seconds }} as double) * 1000000 as bigint))
 {%- endmacro %}
 
 {% macro fabric__moment_of(seconds) -%}
