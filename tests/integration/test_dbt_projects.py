@@ -358,7 +358,7 @@ def _plain(value: object) -> object:
 def test_what_no_warehouse_ever_saw_is_kept(dbt: Session, project: str) -> None:
     found: dict[str, str] = {}
     # The models of a first build and the tests of macros; then what is another text once the tables are there.
-    for state, chosen in (("new", ["path:models", "path:tests/macros"]), ("there", ["config.materialized:incremental"])):
+    for state, chosen in (("new", ["resource_type:model", "tag:macros"]), ("there", ["config.materialized:incremental"])):
         flags = ["--no-introspect", "--no-populate-cache", "--select", *chosen]
         answer = dbt.run(project, "compile", *flags, without=state).check()
         for result in answer.results:
