@@ -154,11 +154,12 @@ class Warehouse:
     arguments: Sequence[str | Path] = ()
 
     def change(self) -> None:
-        """Let the sources have a changed row, a row that came late, and a run that has ended."""
+        """Let the sources have changed rows, a row that came late, and a run that has ended."""
         late = "4, 3, 'paid', '2024-02-27 10:00:00', 5.55, null, '2020-01-01 00:00:00+00'"
         self.rows(
             "update raw_shop.shop__orders set status = 'returned', updated_at = '2024-03-04 00:00:00+00' where id = 3",
             insert(self.kind, "raw_shop", "shop__orders", [late]),
+            "update raw_shop.shop__customers set country = 'CA' where id = 3",
             "update orchestra_metadata.pipeline_runs set run_status = 'SUCCEEDED', completed_at = '2024-05-03 11:00:32+00',"
             " updated_at = '2024-05-03 11:00:32+00' where id = 'r3'",
         )
@@ -247,7 +248,10 @@ _PIPELINE_DAYS = (
     "select pipeline_id, day, runs, failed_runs, unfinished_runs, mean_run_seconds from {0}pipeline_days order by 1, 2"
 )
 _OPERATIONS = "select day, operations, failed_operations, seconds, rows_affected from {0}operation_days"
-_HISTORY = "select customer_id, theme from analytics_history.customers_history order by customer_id"
+_HISTORY = (
+    "select customer_id, country, case when dbt_valid_to is null then 'now' else 'before' end"
+    " from analytics_history.customers_history order by 1, 2"
+)
 
 _FIRST = {
     _ORDERS: [(1, "paid", "20", None), (2, "returned", "7", None), (3, "shipped", "100.1", "a note")],
@@ -278,7 +282,7 @@ _FIRST = {
         ("p2", "2024-05-03", 0, 0, 0, None),
     ],
     _OPERATIONS: [("2024-05-02", 2, 1, "1.75", 10)],
-    _HISTORY: [(1, "dark"), (2, None), (3, "light")],
+    _HISTORY: [(1, "DE", "now"), (2, "FR", "now"), (3, "US", "now")],
 }
 # Order 3 was returned, order 4 came late, and the third run took 30 seconds. What was written over order 1 stays: only what
 # changed is written.
@@ -309,6 +313,7 @@ _SECOND = {
         ("p1", "2024-05-03", 2, 1, 0, "20") if row[:2] == ("p1", "2024-05-03") else row
         for row in _FIRST[_PIPELINE_DAYS]
     ],
+    _HISTORY: [(1, "DE", "now"), (2, "FR", "now"), (3, "CA", "now"), (3, "US", "before")],
 }
 
 
@@ -323,7 +328,7 @@ def test_a_build_follows_the_sources(dbt: Session, project: str, request: pytest
         return
     warehouse.rows("update analytics_marts.fct_orders set note = 'untouched' where order_id = 1")
     warehouse.change()
-    changed = ["source:shop.shop__orders+", "source:orchestra.pipeline_runs+"]
+    changed = ["source:shop.shop__customers+", "source:shop.shop__orders+", "source:orchestra.pipeline_runs+"]
     again = ["--select", *changed, "--exclude-resource-type", "unit_test", *proof.only]
     dbt.run(project, "build", *again, *warehouse.arguments, **warehouse.environ).check()
     assert _found(warehouse, _SECOND) == _SECOND
@@ -393,10 +398,8 @@ def test_the_age_of_sources_is_known(dbt: Session, duckdb_warehouse: Warehouse) 
         "update raw_shop.shop__orders set updated_at = now()",
     )
     new = dbt.run("duckdb", "source", "freshness", **environ).statuses
-    assert [name.rpartition(".")[2] for name, status in new.items() if status == "pass"] == [
-        "shop__order_items",
-        "shop__orders",
-    ]
+    fresh = {name.rpartition(".")[2] for name, status in new.items() if status == "pass"}
+    assert fresh == {"shop__order_items", "shop__orders"}
 
 
 def test_the_table_of_what_ran_is_what_the_tests_do() -> None:

@@ -56,7 +56,15 @@ def _answer(command: dict[str, Any]) -> dict[str, Any]:
         if event.info.level in ("warn", "error"):
             said.append(event.info.msg)
 
-    flags = ["--warn-error", "--no-use-colors", "--quiet", "--no-version-check", "--log-level-file", "none"]
+    flags = [
+        "--warn-error",
+        "--no-use-colors",
+        "--quiet",
+        "--no-version-check",
+        "--log-level-file",
+        "none",
+        "--no-write-json",
+    ]
     with mock.patch.dict(os.environ, command["environ"]), _without_warehouse(command.get("without_warehouse")):
         try:
             done = dbtRunner(callbacks=[hear]).invoke([*flags, *command["arguments"]])
