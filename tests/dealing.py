@@ -16,6 +16,7 @@ _TOGETHER = (
     ("bigquery", re.compile(r"/test_bigquery\.py|/test_matrix\.py.*-bigquery\]")),
     ("snowflake", re.compile(r"/test_(?:sql_)?snowflake\.py|/test_matrix\.py.*-snowflake\]")),
     ("fidelity", re.compile(r"/test_fidelity\.py")),
+    ("dbt projects", re.compile(r"/test_dbt_projects\.py")),
     ("orchestra clients", re.compile(r"/test_orchestra_clients\.py")),
     # The cells of a destination are copied from the same first runs.
     ("matrix of {}", re.compile(r"/test_matrix\.py.*-(\w+)\]")),

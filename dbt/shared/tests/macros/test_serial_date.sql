@@ -1,0 +1,16 @@
+{{ wrong_cases([
+    ['1900: the first day', serial_date('1'), day('1900-01-01')],
+    ['1900: the last day before the one that never was', serial_date('59'), day('1900-02-28')],
+    ['1900: the day that never was', serial_date('60'), day(none)],
+    ['1900: the first day after it', serial_date('61'), day('1900-03-01')],
+    ['1900: there is no day 0', serial_date('0'), day(none)],
+    ['1900: a day of this century', serial_date('45351'), day('2024-02-29')],
+    ['1900: the time of day is left out', serial_date('45351.999'), day('2024-02-29')],
+    ['1900: nothing', serial_date('cast(null as integer)'), day(none)],
+    ['1904: the first day', serial_date('0', 1904), day('1904-01-01')],
+    ['1904: the same day is 1462 less', serial_date('43889', 1904), day('2024-02-29')],
+    ['1904: nothing before it', serial_date('-1', 1904), day(none)],
+    ['sheets: the first day', serial_date('0', 'sheets'), day('1899-12-30')],
+    ['sheets: day 60 is', serial_date('60', 'sheets'), day('1900-02-28')],
+    ['sheets: a day of this century', serial_date('45351.5', 'sheets'), day('2024-02-29')],
+]) }}

@@ -1,0 +1,8 @@
+select
+    asset_id,
+    asset_name,
+    asset_type,
+    integration,
+    created_at,
+    updated_at
+from `unset`.`orchestra_metadata`.`assets`

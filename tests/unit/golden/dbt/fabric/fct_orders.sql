@@ -1,0 +1,11 @@
+select
+    orders.order_id,
+    orders.customer_id,
+    orders.status,
+    orders.placed_at,
+    orders.placed_on,
+    orders.total,
+    orders.revenue,
+    orders.note,
+    orders.updated_at
+from [unset].[analytics_staging].[stg_shop__orders] as orders

@@ -1,0 +1,19 @@
+select
+    runs.task_run_id,
+    runs.pipeline_run_id,
+    runs.pipeline_id,
+    runs.task_id,
+    runs.task_name,
+    runs.integration,
+    runs.integration_job,
+    runs.task_status,
+    runs.is_failed,
+    runs.message,
+    runs.number_of_attempts,
+    runs.created_at,
+    runs.created_on,
+    runs.started_at,
+    runs.completed_at,
+    runs.run_seconds,
+    runs.changed_at
+from [unset].[analytics_intermediate].[int_orchestra__task_runs] as runs
