@@ -19,7 +19,8 @@ from sensors.alert import Alert
 GOLDEN = Path(__file__).parent / "golden" / "dbt"
 TESTS = (GOLDEN / "test.jsonl").read_bytes()
 TASK_RUN = "11111111-1111-4111-8111-111111111111"
-LINK = "https://app.getorchestra.io/pipeline-runs/run-1/lineage"
+RUN = "5d1c2a52-0f8e-4d3c-9a57-6d6f0f0f0001"
+LINK = "https://app.getorchestra.io/pipeline-runs/" + RUN + "/lineage"
 
 
 def line(node: str, invocation: str = "i1", status: str = "fail") -> bytes:
@@ -52,6 +53,9 @@ class Orchestra:
         self.fail: RunnerError | None = None
         self.reads: list[tuple[str, int, int]] = []
 
+    async def definition(self, pipeline: str, **_: object) -> dict[str, Any]:
+        return {"pipeline": {"build": {"tasks": {"dbt": {}}}}}
+
     async def task_runs_of(self, run: str) -> AsyncGenerator[list[TaskRun], None]:
         if self.steps:
             self.steps.pop(0)(self)
@@ -68,12 +72,12 @@ class Orchestra:
         assert superseded
         for one in (*self.earlier, *self.tasks):
             if one in task_runs or not task_runs:
-                found = {"id": one, "taskId": "dbt", "status": "FAILED", "pipelineRunId": "run-1"}
+                found = {"id": one, "taskId": "dbt", "status": "FAILED", "pipelineRunId": RUN}
                 yield [TaskRun.model_validate(found)]
 
     async def run(self, run: str) -> PipelineRun | None:
         found = {"id": run, "runStatus": self.run_status, "createdAt": "2024-01-01T00:00:00+00:00"}
-        return PipelineRun.model_validate(found) if run == "run-1" else None
+        return PipelineRun.model_validate(found) if run == RUN else None
 
     async def logs(self, run: str, task_run: str) -> list[str]:
         return [name for name in self.files if self.owner.get(name, TASK_RUN) == task_run]
@@ -102,7 +106,7 @@ def grow(name: str, data: bytes, status: str = "RUNNING") -> Callable[[Orchestra
     return step
 
 
-def tail(orchestra: Any, task: str = TASK_RUN, run: str = "run-1") -> tuple[DbtTail, list[list[Alert]], list[str]]:
+def tail(orchestra: Any, task: str = TASK_RUN, run: str = RUN) -> tuple[DbtTail, list[list[Alert]], list[str]]:
     told: list[list[Alert]] = []
     warned: list[str] = []
 
@@ -231,7 +235,7 @@ async def test_a_task_is_waited_for_by_its_name_and_may_never_run() -> None:
 async def test_the_run_of_a_task_run_is_found() -> None:
     following, told, _ = tail(Orchestra(grow("1/x", line("a"), "FAILED")), run="")
     assert await following.look()
-    assert following.run == "run-1"
+    assert following.run == RUN
     assert told[0][0].url == LINK
 
 

@@ -97,7 +97,7 @@ sensors:
     async with house.running():
         await house.pass_(8)
         statuses = house.board.statuses
-        assert len([name for name, _ in ScriptSensor.seen if name == "works"]) >= 7
+        await house.until(lambda: len([name for name, _ in ScriptSensor.seen if name == "works"]) >= 7, seconds=60)
         assert statuses["breaks"].failures >= 2
         assert "ZeroDivisionError: oh" in (statuses["breaks"].error or "")
 
